@@ -1,0 +1,1 @@
+//! The vgg-edge model file.

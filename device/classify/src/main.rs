@@ -1,0 +1,2 @@
+//! The classifier program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! vgg-edge on the workstation.

@@ -1,0 +1,2 @@
+//! Argument parsing of the host program.
+fn main() {}
