@@ -2,6 +2,5 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
-extern crate alloc;
 
 pub mod kernels;
