@@ -14,7 +14,7 @@
 //! ```
 //! use vgg_edge_blob::requant::{Fixed, requantize};
 //! let f = Fixed::from_scale(0.01).unwrap();
-//! assert_eq!(requantize(1000, f.multiplier, f.shift, -128), 10 - 128);
+//! assert_eq!(requantize(1000, f.multiplier, f.shift, -128), -118); // 10 steps above real 0
 //! ```
 
 /// Accumulators of a legal layer lie in (-ACC_LIMIT, ACC_LIMIT), whatever the order of summation; the
