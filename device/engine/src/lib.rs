@@ -2,5 +2,9 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+extern crate alloc;
 
+pub mod image;
 pub mod kernels;
+pub mod pool;
+pub mod topk;
