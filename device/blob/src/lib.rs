@@ -1,5 +1,23 @@
-//! The vgg-edge model file: format, reader, writer and the requantization rule.
+#![doc = include_str!("../FORMAT.md")]
 #![cfg_attr(not(any(feature = "write", test)), no_std)]
 #![forbid(unsafe_code)]
 
+mod check;
+mod error;
+pub mod layout;
+mod model;
+#[cfg(feature = "write")]
+pub mod pack;
+mod read;
 pub mod requant;
+#[cfg(feature = "write")]
+mod write;
+
+pub use error::{BlobError, Section};
+pub use model::{
+    ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,
+    ResizeRule, Scheme, Shape, Weights,
+};
+pub use read::Blob;
+#[cfg(feature = "write")]
+pub use write::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, WriteError, write};

@@ -1,10 +1,18 @@
-//! vgg-edge inference: runs a blob's network, tiled by blocks, on the best kernel this CPU has.
+//! vgg-edge inference: runs a blob's network, block by block, on the best kernel this CPU has.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
 extern crate alloc;
 
+mod arena;
+mod error;
+mod exec;
 pub mod image;
 pub mod kernels;
+mod plan;
 pub mod pool;
 pub mod topk;
+
+pub use error::EngineError;
+pub use exec::{Engine, Options};
+pub use plan::BlockPlan;

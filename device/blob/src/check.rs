@@ -1,0 +1,301 @@
+//! The checks of a blob's fields: known values, shapes that follow from one another, parameters in range.
+
+use crate::error::{BlobError, Section};
+use crate::layout::{F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, S8Params, SectionRecord, padded};
+use crate::model::{Padding, Preprocess, Scheme, Shape};
+use crate::read::{self, Blob};
+use crate::requant::ACC_LIMIT;
+
+pub(crate) const CONV: u8 = 1;
+pub(crate) const MAX_POOL: u8 = 2;
+pub(crate) const GLOBAL_AVG_POOL: u8 = 3;
+pub(crate) const DENSE: u8 = 4;
+pub(crate) const RELU: u8 = 1;
+pub(crate) const DIRECT: u8 = 1;
+pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
+pub(crate) const LAYOUT_F16_O8: u8 = 2;
+
+/// Longest shorter side of the resize rule, in pixels.
+const MAX_SHORTER_SIDE: u32 = 1 << 14;
+
+pub(crate) fn scheme(header: &Header) -> Result<Scheme, BlobError> {
+    [Scheme::Int8, Scheme::F16]
+        .into_iter()
+        .find(|s| *s as u8 == header.scheme)
+        .ok_or(BlobError::HeaderField { field: "scheme", found: u32::from(header.scheme) })
+}
+
+pub(crate) fn section_kind(index: u16, record: &SectionRecord) -> Result<Section, BlobError> {
+    let found = record.kind.get();
+    Section::from_u16(found).ok_or(BlobError::SectionKind { index, found })
+}
+
+pub(crate) fn preprocess(header: &Header) -> Result<Preprocess, BlobError> {
+    let field = |field, found: u32| BlobError::HeaderField { field, found };
+    let number = |field| BlobError::HeaderNumber { field };
+    let channels = header.input_channels.get();
+    if !matches!(channels, 1 | 3 | 4) {
+        return Err(field("input_channels", channels));
+    }
+    let order = read::channel_order(header.order).ok_or(field("order", u32::from(header.order)))?;
+    let shorter = header.shorter_side.get();
+    if shorter > MAX_SHORTER_SIDE {
+        return Err(field("shorter_side", shorter));
+    }
+    let resize =
+        read::resize_rule(header.resize, shorter).ok_or(field("resize", u32::from(header.resize)))?;
+    let filter = read::resize_filter(header.filter).ok_or(field("filter", u32::from(header.filter)))?;
+    let scale = header.scale.get();
+    if !scale.is_finite() || scale == 0.0 {
+        return Err(number("scale"));
+    }
+    let mean = header.mean.map(|v| v.get());
+    let std = header.std.map(|v| v.get());
+    if mean.iter().any(|v| !v.is_finite()) {
+        return Err(number("mean"));
+    }
+    if std.iter().any(|v| !v.is_finite() || *v <= 0.0) {
+        return Err(number("std"));
+    }
+    Ok(Preprocess { order, scale, mean, std, resize, filter })
+}
+
+/// Every layer's fields, and that each layer's input is what the one before gives.
+pub(crate) fn layers(blob: &Blob<'_>) -> Result<(), BlobError> {
+    let mut input = blob.input();
+    for (name, side) in [("input_height", input.height), ("input_width", input.width)] {
+        if side == 0 {
+            return Err(BlobError::HeaderField { field: name, found: side });
+        }
+    }
+    if blob.records().is_empty() {
+        return Err(BlobError::HeaderField { field: "n_layers", found: 0 });
+    }
+    let n_layers = blob.records().len();
+    for (index, record) in blob.records().iter().enumerate() {
+        let check = LayerCheck {
+            blob,
+            record,
+            layer: index as u16,
+            first: index == 0,
+            last: index + 1 == n_layers,
+            input,
+        };
+        input = check.run()?;
+    }
+    let (found, expected) = (u64::from(blob.header().n_classes.get()), input.len());
+    if found != expected {
+        return Err(BlobError::HeaderField { field: "n_classes", found: found as u32 });
+    }
+    Ok(())
+}
+
+struct LayerCheck<'a, 'b> {
+    blob: &'b Blob<'a>,
+    record: &'a LayerRecord,
+    layer: u16,
+    first: bool,
+    last: bool,
+    /// What the layer before gives.
+    input: Shape,
+}
+
+impl LayerCheck<'_, '_> {
+    /// Checks the layer; its output shape.
+    fn run(&self) -> Result<Shape, BlobError> {
+        let r = self.record;
+        let output = match r.kind {
+            CONV => {
+                self.one_of("kernel", r.kernel, &[1, 3])?;
+                self.expect_input(self.input)?;
+                let output = Shape { channels: r.out_channels.get(), ..self.input };
+                let values = u64::from(r.kernel) * u64::from(self.stored_channels());
+                self.linear(u64::from(r.kernel), values)?;
+                output
+            }
+            MAX_POOL => {
+                self.one_of("stride", r.stride, &[1, 2])?;
+                self.one_of("padding", r.padding, &[Padding::Valid as u8, Padding::Same as u8])?;
+                self.expect_input(self.input)?;
+                let same = r.padding == Padding::Same as u8;
+                let side = |n: u32| pooled(n, u32::from(r.stride), same);
+                Shape {
+                    height: side(self.input.height),
+                    width: side(self.input.width),
+                    channels: self.input.channels,
+                }
+            }
+            GLOBAL_AVG_POOL => {
+                self.expect_input(self.input)?;
+                let (multiplier, shift) = (r.pool_multiplier.get(), r.pool_shift.get());
+                self.in_range(0, "pool_multiplier", multiplier, 0, i32::MAX)?;
+                self.in_range(0, "pool_shift", shift, 0, 31)?;
+                Shape { height: 1, width: 1, channels: self.input.channels }
+            }
+            DENSE => {
+                let flat = Shape { height: 1, width: 1, channels: self.input.len() as u32 };
+                self.expect_input(flat)?;
+                let pixels = u64::from(self.input.height) * u64::from(self.input.width);
+                self.linear(1, pixels * u64::from(self.stored_channels()))?;
+                Shape { height: 1, width: 1, channels: r.out_channels.get() }
+            }
+            found => {
+                return Err(BlobError::LayerValue { layer: self.layer, field: "kind", found: found.into() });
+            }
+        };
+        self.expect("out_height", r.out_height.get().into(), output.height.into())?;
+        self.expect("out_width", r.out_width.get().into(), output.width.into())?;
+        self.expect("out_channels", r.out_channels.get().into(), output.channels.into())?;
+        self.map_size(output)?;
+        self.scales()?;
+        Ok(output)
+    }
+
+    /// Channels of the input map in memory.
+    fn stored_channels(&self) -> u32 {
+        if self.first { self.input.channels } else { padded(self.input.channels) }
+    }
+
+    fn expect_input(&self, shape: Shape) -> Result<(), BlobError> {
+        self.map_size(shape)?;
+        self.expect("in_height", self.record.in_height.get().into(), shape.height.into())?;
+        self.expect("in_width", self.record.in_width.get().into(), shape.width.into())?;
+        self.expect("in_channels", self.record.in_channels.get().into(), shape.channels.into())
+    }
+
+    fn map_size(&self, shape: Shape) -> Result<(), BlobError> {
+        // Two border pixels a side come on top; no product below can overflow once these hold.
+        let sides = u64::from(shape.height).max(1) * u64::from(shape.width).max(1);
+        let values = sides.saturating_mul(u64::from(padded(shape.channels)));
+        if shape.is_empty() || values > MAX_MAP_VALUES {
+            let Shape { height, width, channels } = shape;
+            return Err(BlobError::MapTooLarge { layer: self.layer, height, width, channels });
+        }
+        Ok(())
+    }
+
+    /// Run lengths, section sizes and parameters of a convolution or dense layer.
+    fn linear(&self, n_runs: u64, values: u64) -> Result<(), BlobError> {
+        let r = self.record;
+        self.one_of("activation", r.activation, &[0, RELU])?;
+        self.one_of("algorithm", r.algorithm, &[DIRECT])?;
+        let groups = u64::from(r.out_channels.get()).div_ceil(GROUP as u64);
+        let (weight_layout, run_len, weight_size, params_size) = match self.blob.scheme() {
+            Scheme::Int8 => (LAYOUT_S8_O8K4, values.next_multiple_of(GROUP as u64), 1, size_of::<S8Params>()),
+            Scheme::F16 => (LAYOUT_F16_O8, values, 2, size_of::<F16Params>()),
+        };
+        self.one_of("layout", r.layout, &[weight_layout])?;
+        self.expect("n_runs", r.n_runs.get().into(), n_runs)?;
+        self.expect("run_len", r.run_len.get().into(), run_len)?;
+        let weights =
+            (groups * GROUP as u64).checked_mul(n_runs * run_len).and_then(|n| n.checked_mul(weight_size));
+        let weights = weights.unwrap_or(u64::MAX);
+        self.section(r.weights.get(), "weights", Section::Weights, weights)?;
+        let params = self.section(r.params.get(), "params", Section::Params, groups * params_size as u64)?;
+        match self.blob.scheme() {
+            Scheme::Int8 => self.s8_params(params),
+            Scheme::F16 => self.f16_params(params),
+        }
+    }
+
+    fn section(&self, index: u16, field: &'static str, kind: Section, len: u64) -> Result<&[u8], BlobError> {
+        let layer = self.layer;
+        let missing = BlobError::LayerValue { layer, field, found: index.into() };
+        if read::is_none(index) {
+            return Err(missing);
+        }
+        let (record, bytes) = self.blob.section(index).ok_or(missing)?;
+        if record.kind.get() != kind as u16 || record.layer.get() != layer {
+            return Err(missing);
+        }
+        if bytes.len() as u64 != len {
+            return Err(BlobError::LayerSection { layer, kind, found: bytes.len() as u64, expected: len });
+        }
+        Ok(bytes)
+    }
+
+    fn s8_params(&self, bytes: &[u8]) -> Result<(), BlobError> {
+        let groups = <[S8Params] as zerocopy::FromBytes>::ref_from_bytes(bytes).unwrap_or(&[]);
+        for (g, group) in groups.iter().enumerate() {
+            for o in 0..GROUP {
+                let channel = (g * GROUP + o) as u32;
+                let limit = (ACC_LIMIT - 1) as i32;
+                self.in_range(channel, "bias", group.bias[o], -limit, limit)?;
+                self.in_range(channel, "multiplier", group.multiplier[o], 0, i32::MAX)?;
+                self.in_range(channel, "shift", group.shift[o], 0, 31)?;
+                if !group.scale[o].is_finite() {
+                    return Err(self.parameter(channel, "scale", i64::from(group.scale[o].to_bits())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn f16_params(&self, bytes: &[u8]) -> Result<(), BlobError> {
+        let groups = <[F16Params] as zerocopy::FromBytes>::ref_from_bytes(bytes).unwrap_or(&[]);
+        let all = groups.iter().flat_map(|g| g.bias).enumerate();
+        for (channel, bias) in all {
+            if !bias.is_finite() {
+                return Err(self.parameter(channel as u32, "bias", i64::from(bias.to_bits())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Scales of an int8 layer are positive, but for the last dense layer's output: that one gives logits.
+    fn scales(&self) -> Result<(), BlobError> {
+        if self.blob.scheme() != Scheme::Int8 {
+            return Ok(());
+        }
+        let gives_logits = self.last && self.record.kind == DENSE;
+        for (field, value, needed) in [
+            ("in_scale", self.record.in_scale.get(), true),
+            ("out_scale", self.record.out_scale.get(), !gives_logits),
+        ] {
+            let good = if needed { value.is_finite() && value > 0.0 } else { value == 0.0 };
+            if !good {
+                let found = value.to_bits().into();
+                return Err(BlobError::LayerValue { layer: self.layer, field, found });
+            }
+        }
+        Ok(())
+    }
+
+    fn in_range(
+        &self,
+        channel: u32,
+        field: &'static str,
+        v: i32,
+        low: i32,
+        high: i32,
+    ) -> Result<(), BlobError> {
+        if (low..=high).contains(&v) { Ok(()) } else { Err(self.parameter(channel, field, v.into())) }
+    }
+
+    fn parameter(&self, channel: u32, field: &'static str, found: i64) -> BlobError {
+        BlobError::Parameter { layer: self.layer, channel, field, found }
+    }
+
+    fn expect(&self, field: &'static str, found: u64, expected: u64) -> Result<(), BlobError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(BlobError::LayerField { layer: self.layer, field, found, expected })
+    }
+
+    fn one_of(&self, field: &'static str, found: u8, known: &[u8]) -> Result<(), BlobError> {
+        if known.contains(&found) {
+            return Ok(());
+        }
+        Err(BlobError::LayerValue { layer: self.layer, field, found: found.into() })
+    }
+}
+
+/// Side of a pooled map: 2x2 windows, `stride` 1 or 2.
+pub(crate) fn pooled(side: u32, stride: u32, same: bool) -> u32 {
+    match (same, stride) {
+        (true, s) => side.div_ceil(s.max(1)),
+        (false, 1) => side.saturating_sub(1),
+        (false, _) => side / 2,
+    }
+}

@@ -1,0 +1,422 @@
+//! Writing: a model in the network's own order becomes a blob; the overflow proof happens here.
+
+use std::io;
+use std::mem::size_of;
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::check;
+use crate::error::Section;
+use crate::layout::{
+    ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, NONE, S8Params, SectionRecord,
+    VERSION, padded,
+};
+use crate::model::{Padding, Preprocess, Quantization, ResizeRule, Scheme, Shape};
+use crate::pack::{self, Runs};
+use crate::requant::ACC_LIMIT;
+
+/// Everything a blob holds. Consumed by [`write`], which frees each layer's weights once they are packed.
+#[derive(Clone, Debug)]
+pub struct NewModel {
+    /// Number format of every layer.
+    pub scheme: Scheme,
+    /// Input picture.
+    pub input: Shape,
+    /// From a decoded picture to the input.
+    pub preprocess: Preprocess,
+    /// Layers, in order.
+    pub layers: Vec<NewLayer>,
+    /// Labels in class order; empty for none.
+    pub labels: Vec<String>,
+    /// Self-test: picture (u8, NHWC, of the input size) and the logits it gives.
+    pub golden: Option<(Vec<u8>, Vec<f32>)>,
+    /// JSON: how the blob was made, what was measured.
+    pub metadata: String,
+}
+
+/// One layer of a [`NewModel`].
+#[derive(Clone, Debug)]
+pub struct NewLayer {
+    /// Name in the weights file.
+    pub name: String,
+    /// What it computes.
+    pub op: NewOp,
+    /// Layers with the same number run together.
+    pub block: u16,
+    /// Quantization of the input map (int8).
+    pub in_quant: Quantization,
+    /// Quantization of the output map (int8); scale 0 for a last dense layer.
+    pub out_quant: Quantization,
+    /// Measured on the calibration pictures, dB; NaN when not measured.
+    pub sqnr_db: f32,
+}
+
+/// What a [`NewLayer`] computes.
+#[derive(Clone, Debug)]
+pub enum NewOp {
+    /// Stride-1 "same" convolution.
+    Conv {
+        /// Side of the filter: 1 or 3.
+        kernel: u8,
+        /// Weights, OHWI.
+        linear: NewLinear,
+    },
+    /// 2x2 maximum.
+    MaxPool {
+        /// 1 or 2.
+        stride: u8,
+        /// Edge rule.
+        padding: Padding,
+    },
+    /// Mean over rows and columns; the fixed-point scale of the sum (int8).
+    GlobalAvgPool {
+        /// Q31 multiplier.
+        multiplier: i32,
+        /// Rounding right shift.
+        shift: i32,
+    },
+    /// Dense: weights `[outputs][height][width][channels]` over the map before it.
+    Dense(NewLinear),
+}
+
+/// Weights of a convolution or dense layer.
+#[derive(Clone, Debug)]
+pub struct NewLinear {
+    /// Output channels.
+    pub outputs: u32,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+    /// Value of padding pixels: a channel of the picture in the first layer, else four times the input's zero
+    /// point.
+    pub pad: [i8; 4],
+    /// Weights in the network's order, and parameters of `ceil(outputs / 8)` groups.
+    pub weights: NewWeights,
+}
+
+/// Weights in OHWI order, unpadded.
+#[derive(Clone, Debug)]
+pub enum NewWeights {
+    /// i8 in [-127, 127].
+    S8(Vec<i8>, Vec<S8Params>),
+    /// Half-precision bits.
+    F16(Vec<u16>, Vec<F16Params>),
+}
+
+/// Why a model cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A partial sum of some order could leave the accumulator's range.
+    #[error(
+        "layer `{layer}`, channel {channel}: partial sums can reach {bound}, the accumulator's limit is {ACC_LIMIT}"
+    )]
+    Overflow {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+        /// `|bias| + 128 * sum(|w|)`.
+        bound: i64,
+    },
+    /// A weight of -128, which the kernels' 16-bit pairs do not allow.
+    #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]
+    WeightRange {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+    },
+    /// Weights or parameters do not have the size that the shapes give.
+    #[error("layer `{layer}`: {found} {what}, expected {expected}")]
+    Size {
+        /// Layer name.
+        layer: String,
+        /// What was counted.
+        what: &'static str,
+        /// Number found.
+        found: usize,
+        /// Number expected.
+        expected: usize,
+    },
+    /// Weights of another format than the model's scheme.
+    #[error("layer `{layer}`: weights are not {scheme}", scheme = .scheme.name())]
+    Scheme {
+        /// Layer name.
+        layer: String,
+        /// The model's scheme.
+        scheme: Scheme,
+    },
+    /// More layers, or a longer name, than the records can count.
+    #[error("{what}: {found}, the limit is {limit}")]
+    TooMany {
+        /// What was counted.
+        what: &'static str,
+        /// Number found.
+        found: usize,
+        /// Largest number.
+        limit: usize,
+    },
+    /// The output failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+struct Pending {
+    kind: Section,
+    layer: u16,
+    bytes: Vec<u8>,
+}
+
+/// Writes `model` to `out`, start to end, without seeking.
+///
+/// # Errors
+/// [`WriteError::Overflow`] when the accumulator of some channel is not proved safe; the others when the
+/// model contradicts itself or `out` fails.
+pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError> {
+    let NewModel { scheme, input, preprocess, layers, labels, golden, metadata } = model;
+    let limit = usize::from(NONE) / 2 - 8;
+    if layers.len() > limit {
+        return Err(WriteError::TooMany { what: "layers", found: layers.len(), limit });
+    }
+    let (mut names, mut records, mut sections) = (String::new(), Vec::new(), Vec::new());
+    let (mut shape, mut first) = (input, true);
+    for (index, layer) in layers.into_iter().enumerate() {
+        let packer = Packer { scheme, layer: index as u16, input: shape, first };
+        let record = packer.layer(layer, &mut names, &mut sections)?;
+        shape = Shape {
+            height: record.out_height.get(),
+            width: record.out_width.get(),
+            channels: record.out_channels.get(),
+        };
+        first = false;
+        records.push(record);
+    }
+    let mut global = |kind, bytes: Vec<u8>| sections.push(Pending { kind, layer: NONE, bytes });
+    global(Section::Names, names.into_bytes());
+    if !labels.is_empty() {
+        global(Section::Labels, labels.join("\n").into_bytes());
+    }
+    if let Some((picture, logits)) = golden {
+        global(Section::GoldenInput, picture);
+        global(Section::GoldenLogits, logits.as_bytes().to_vec());
+    }
+    if !metadata.is_empty() {
+        global(Section::Metadata, metadata.into_bytes());
+    }
+    // Small sections first: what a reader looks at lies together, the weights stream behind.
+    sections.sort_by_key(|s| (s.kind == Section::Weights, s.layer));
+    let mut header = header(scheme, input, &preprocess, shape.len() as u32);
+    emit(&mut header, &mut records, sections, out)
+}
+
+struct Packer {
+    scheme: Scheme,
+    layer: u16,
+    input: Shape,
+    first: bool,
+}
+
+impl Packer {
+    fn layer(
+        &self,
+        new: NewLayer,
+        names: &mut String,
+        sections: &mut Vec<Pending>,
+    ) -> Result<LayerRecord, WriteError> {
+        let NewLayer { name, op, block, in_quant, out_quant, sqnr_db } = new;
+        let mut r = LayerRecord::new_zeroed();
+        let found = name.len();
+        let name_len = u16::try_from(found).map_err(|_| WriteError::TooMany {
+            what: "bytes of a layer name",
+            found,
+            limit: usize::from(u16::MAX),
+        })?;
+        r.name_start = (names.len() as u32).into();
+        r.name_len = name_len.into();
+        names.push_str(&name);
+        r.block = block.into();
+        (r.weights, r.params) = (NONE.into(), NONE.into());
+        (r.in_scale, r.out_scale) = (in_quant.scale.into(), out_quant.scale.into());
+        (r.in_zero_point, r.out_zero_point) = (in_quant.zero_point, out_quant.zero_point);
+        r.sqnr_db = sqnr_db.into();
+        r.stride = 1;
+        let Shape { height, width, channels } = self.input;
+        let stored = if self.first { channels } else { padded(channels) } as usize;
+        let mut input = self.input;
+        let output = match op {
+            NewOp::Conv { kernel, linear } => {
+                (r.kind, r.kernel) = (check::CONV, kernel);
+                let side = usize::from(kernel);
+                let runs = Runs {
+                    outputs: linear.outputs as usize,
+                    n_runs: side,
+                    pixels: side,
+                    channels: channels as usize,
+                    stored,
+                };
+                let output = Shape { channels: linear.outputs, ..self.input };
+                self.linear(&name, linear, &runs, &mut r, sections)?;
+                output
+            }
+            NewOp::MaxPool { stride, padding } => {
+                (r.kind, r.kernel, r.stride, r.padding) = (check::MAX_POOL, 2, stride, padding as u8);
+                let side = |n| check::pooled(n, u32::from(stride), padding == Padding::Same);
+                Shape { height: side(height), width: side(width), channels }
+            }
+            NewOp::GlobalAvgPool { multiplier, shift } => {
+                r.kind = check::GLOBAL_AVG_POOL;
+                (r.pool_multiplier, r.pool_shift) = (multiplier.into(), shift.into());
+                Shape { height: 1, width: 1, channels }
+            }
+            NewOp::Dense(linear) => {
+                r.kind = check::DENSE;
+                let runs = Runs {
+                    outputs: linear.outputs as usize,
+                    n_runs: 1,
+                    pixels: height as usize * width as usize,
+                    channels: channels as usize,
+                    stored,
+                };
+                input = Shape { height: 1, width: 1, channels: self.input.len() as u32 };
+                let output = Shape { height: 1, width: 1, channels: linear.outputs };
+                self.linear(&name, linear, &runs, &mut r, sections)?;
+                output
+            }
+        };
+        (r.in_height, r.in_width) = (input.height.into(), input.width.into());
+        r.in_channels = input.channels.into();
+        (r.out_height, r.out_width) = (output.height.into(), output.width.into());
+        r.out_channels = output.channels.into();
+        Ok(r)
+    }
+
+    fn linear(
+        &self,
+        name: &str,
+        linear: NewLinear,
+        runs: &Runs,
+        r: &mut LayerRecord,
+        sections: &mut Vec<Pending>,
+    ) -> Result<(), WriteError> {
+        let layer = name.to_owned();
+        let (n_weights, n_params, scheme) = match &linear.weights {
+            NewWeights::S8(w, p) => (w.len(), p.len(), Scheme::Int8),
+            NewWeights::F16(w, p) => (w.len(), p.len(), Scheme::F16),
+        };
+        if scheme != self.scheme {
+            return Err(WriteError::Scheme { layer, scheme: self.scheme });
+        }
+        for (what, found, expected) in
+            [("weights", n_weights, runs.len()), ("parameter groups", n_params, runs.groups())]
+        {
+            if found != expected {
+                return Err(WriteError::Size { layer, what, found, expected });
+            }
+        }
+        let (weight_layout, run_len, weights, params) = match linear.weights {
+            NewWeights::S8(weights, params) => {
+                prove(name, runs, &weights, &params)?;
+                let packed = pack::s8_o8k4(runs, &weights);
+                (check::LAYOUT_S8_O8K4, runs.s8_run_len(), packed, params.as_bytes().to_vec())
+            }
+            NewWeights::F16(weights, params) => {
+                let packed = pack::f16_o8(runs, &weights);
+                (check::LAYOUT_F16_O8, runs.f16_run_len(), packed, params.as_bytes().to_vec())
+            }
+        };
+        r.activation = if linear.relu { check::RELU } else { 0 };
+        (r.algorithm, r.layout, r.pad) = (check::DIRECT, weight_layout, linear.pad);
+        (r.n_runs, r.run_len) = ((runs.n_runs as u32).into(), (run_len as u32).into());
+        // Section indices are filled in once the order is known: see `emit`.
+        sections.push(Pending { kind: Section::Params, layer: self.layer, bytes: params });
+        sections.push(Pending { kind: Section::Weights, layer: self.layer, bytes: weights });
+        Ok(())
+    }
+}
+
+/// No partial sum, in any order and with any input, leaves (-ACC_LIMIT, ACC_LIMIT): activations are at most
+/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them.
+fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result<(), WriteError> {
+    for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
+        let layer = || name.to_owned();
+        if filter.contains(&i8::MIN) {
+            return Err(WriteError::WeightRange { layer: layer(), channel });
+        }
+        let magnitude: i64 = filter.iter().map(|w| i64::from(w.unsigned_abs())).sum();
+        let bias = i64::from(params[channel / GROUP].bias[channel % GROUP]);
+        let bound = bias.abs() + 128 * magnitude;
+        if bound >= ACC_LIMIT {
+            return Err(WriteError::Overflow { layer: layer(), channel, bound });
+        }
+    }
+    Ok(())
+}
+
+fn header(scheme: Scheme, input: Shape, preprocess: &Preprocess, n_classes: u32) -> Header {
+    let mut h = Header::new_zeroed();
+    h.magic = MAGIC;
+    h.version = VERSION.into();
+    h.header_len = (size_of::<Header>() as u16).into();
+    h.layer_len = (size_of::<LayerRecord>() as u16).into();
+    h.section_len = (size_of::<SectionRecord>() as u16).into();
+    h.scheme = scheme as u8;
+    h.order = preprocess.order as u8;
+    (h.resize, h.shorter_side) = match preprocess.resize {
+        ResizeRule::Stretch => (0, 0.into()),
+        ResizeRule::ShorterSideCenterCrop(side) => (1, side.into()),
+    };
+    h.filter = preprocess.filter as u8;
+    (h.input_height, h.input_width) = (input.height.into(), input.width.into());
+    h.input_channels = input.channels.into();
+    h.n_classes = n_classes.into();
+    h.scale = preprocess.scale.into();
+    h.mean = preprocess.mean.map(Into::into);
+    h.std = preprocess.std.map(Into::into);
+    h
+}
+
+/// Lays the sections out, fills in the tables and writes everything in file order.
+fn emit(
+    header: &mut Header,
+    records: &mut [LayerRecord],
+    sections: Vec<Pending>,
+    out: &mut impl io::Write,
+) -> Result<(), WriteError> {
+    let head_len = size_of::<Header>() + size_of_val(records) + sections.len() * size_of::<SectionRecord>();
+    let mut table = Vec::new();
+    let mut end = head_len;
+    for (index, section) in sections.iter().enumerate() {
+        let start = end.next_multiple_of(ALIGN);
+        end = start + section.bytes.len();
+        let mut record = SectionRecord::new_zeroed();
+        record.kind = (section.kind as u16).into();
+        record.layer = section.layer.into();
+        record.crc = crc32fast::hash(&section.bytes).into();
+        (record.start, record.len) = ((start as u64).into(), (section.bytes.len() as u64).into());
+        table.push(record);
+        let index = index as u16;
+        match (section.kind, records.get_mut(usize::from(section.layer))) {
+            (Section::Weights, Some(layer)) => layer.weights = index.into(),
+            (Section::Params, Some(layer)) => layer.params = index.into(),
+            _ => {}
+        }
+    }
+    header.n_layers = (records.len() as u16).into();
+    header.n_sections = (table.len() as u16).into();
+    header.head_len = (head_len as u32).into();
+    header.file_len = (end as u64).into();
+    let mut head = header.as_bytes().to_vec();
+    head.extend_from_slice(records.as_bytes());
+    head.extend_from_slice(table.as_bytes());
+    let crc = crc32fast::hash(&head[HEAD_CRC_START..]);
+    head[8..12].copy_from_slice(&crc.to_le_bytes());
+    out.write_all(&head)?;
+    let mut at = head.len();
+    for section in sections {
+        let start = at.next_multiple_of(ALIGN);
+        out.write_all(&[0; ALIGN][..start - at])?;
+        out.write_all(&section.bytes)?;
+        at = start + section.bytes.len();
+    }
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! The block executor: walks a plan's steps over one picture.
+//!
+//! ```text
+//! picture u8 NHWC ─► steps (conv, pool: bands of rows; average pool, dense: whole) ─► f32 logits
+//! ```
+//!
+//! Nothing is allocated after [`Engine::new`]; its arena is known from the blob: [`Engine::arena_bytes`].
+
+mod conv;
+mod picture;
+mod pooling;
+
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::arena::{self, Line};
+use crate::error::EngineError;
+use crate::kernels::Kernel;
+use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
+use crate::pool::Executor;
+
+/// What a caller may choose. No choice changes a result.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Cache that a band should fit, bytes.
+    pub l2_bytes: usize,
+    /// Refuse networks that need a larger arena, bytes.
+    pub max_arena_bytes: usize,
+    /// A clock in nanoseconds, for [`Engine::profile`]; without one nothing is measured.
+    pub clock: Option<fn() -> u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { l2_bytes: 512 << 10, max_arena_bytes: 512 << 20, clock: None }
+    }
+}
+
+/// A network ready to run: a blob, a kernel, threads and an arena.
+pub struct Engine<'a> {
+    scheme: Scheme,
+    blob: Blob<'a>,
+    layers: Vec<Layer<'a>>,
+    plan: Plan,
+    kernel: &'static dyn Kernel,
+    executor: &'a dyn Executor,
+    arena: Vec<Line>,
+    output: Vec<f32>,
+    profile: Vec<u64>,
+    clock: Option<fn() -> u64>,
+}
+
+/// What every step needs besides its own fields.
+struct Context<'a, 'e> {
+    layers: &'e [Layer<'a>],
+    kernel: &'static dyn Kernel,
+    executor: &'e dyn Executor,
+}
+
+impl<'a> Engine<'a> {
+    /// Plans the network and allocates its arena.
+    ///
+    /// # Errors
+    /// [`EngineError::Arena`] when it is over `options.max_arena_bytes`, [`EngineError::OutOfMemory`].
+    pub fn new(
+        blob: &Blob<'a>,
+        kernel: &'static dyn Kernel,
+        executor: &'a dyn Executor,
+        options: Options,
+    ) -> Result<Self, EngineError> {
+        let layers: Vec<Layer<'a>> = blob.layers().collect();
+        let plan = plan::plan(blob.scheme(), blob.input(), &layers, options.l2_bytes);
+        let need = plan.arena_bytes;
+        if need > options.max_arena_bytes {
+            return Err(EngineError::Arena { need, limit: options.max_arena_bytes });
+        }
+        let arena = arena::allocate(need).ok_or(EngineError::OutOfMemory { need })?;
+        Ok(Self {
+            scheme: blob.scheme(),
+            blob: *blob,
+            output: vec![0.0; blob.n_classes()],
+            profile: vec![0; layers.len()],
+            layers,
+            plan,
+            kernel,
+            executor,
+            arena,
+            clock: options.clock,
+        })
+    }
+
+    /// Bytes of the arena: all memory the engine uses besides the blob and its tables.
+    pub fn arena_bytes(&self) -> usize {
+        self.plan.arena_bytes
+    }
+
+    /// How each block runs.
+    pub fn blocks(&self) -> &[BlockPlan] {
+        &self.plan.blocks
+    }
+
+    /// The kernel in use.
+    pub fn kernel(&self) -> &'static dyn Kernel {
+        self.kernel
+    }
+
+    /// The network's layers.
+    pub fn layers(&self) -> &[Layer<'a>] {
+        &self.layers
+    }
+
+    /// Nanoseconds a layer of the last picture; zeros without [`Options::clock`].
+    pub fn profile(&self) -> &[u64] {
+        &self.profile
+    }
+
+    /// Runs one picture: u8, NHWC, RGB or gray, of the blob's input size. Returns the logits, one a class;
+    /// for a network that ends in a map, its values in NHWC order.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] when the picture has another size.
+    pub fn run(&mut self, picture: &[u8]) -> Result<&[f32], EngineError> {
+        self.run_steps(picture, |_, _| {})?;
+        Ok(&self.output)
+    }
+
+    /// Runs one picture and hands every layer's whole output, dequantized, NHWC without padded channels, to
+    /// `visit(layer_idx, values)`, for comparisons layer by layer. Rows of a band arrive as they are computed:
+    /// `visit` gets `(layer_idx, first_row, values)`.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_visiting(
+        &mut self,
+        picture: &[u8],
+        mut visit: impl FnMut(usize, usize, &[f32]),
+    ) -> Result<&[f32], EngineError> {
+        let layers = self.layers.clone();
+        let scheme = self.scheme;
+        let last = layers.len() - 1;
+        self.run_steps(picture, |step, bytes| {
+            let layer = &layers[step.layer_idx];
+            if step.layer_idx == last && matches!(layer.op, LayerOp::Dense(_)) {
+                return;
+            }
+            let values = rows_as_f32(scheme, layer, &step.target, step.target_row, step.n_rows, bytes);
+            visit(step.layer_idx, step.first_row, &values);
+        })?;
+        if matches!(layers[last].op, LayerOp::Dense(_)) {
+            visit(last, 0, &self.output);
+        }
+        Ok(&self.output)
+    }
+
+    /// Runs the self-test that travels in the file: its picture must give its logits, bit for bit.
+    ///
+    /// # Errors
+    /// [`EngineError::SelfTest`] for the first logit that differs, [`EngineError::NoSelfTest`].
+    pub fn self_test(&mut self) -> Result<(), EngineError> {
+        let golden = self.blob.golden().ok_or(EngineError::NoSelfTest)?;
+        let logits = self.run(golden.input)?;
+        let differs = logits.iter().zip(golden.logits).position(|(a, b)| a.to_bits() != b.to_bits());
+        match differs {
+            None => Ok(()),
+            Some(index) => Err(EngineError::SelfTest {
+                index,
+                found: logits[index].to_string(),
+                expected: golden.logits[index].to_string(),
+            }),
+        }
+    }
+
+    fn run_steps(&mut self, picture: &[u8], mut after: impl FnMut(&Step, &[u8])) -> Result<(), EngineError> {
+        let expected = self.blob.input().len() as usize;
+        if picture.len() != expected {
+            return Err(EngineError::Input { found: picture.len(), expected });
+        }
+        let context = Context { layers: &self.layers, kernel: self.kernel, executor: self.executor };
+        let bytes = self.arena.as_mut_bytes();
+        let now = || self.clock.map_or(0, |clock| clock());
+        self.profile.fill(0);
+        picture::load(&self.blob, &self.layers[0], &self.plan.input, picture, bytes);
+        let mut start = now();
+        for step in &self.plan.steps {
+            context.run(step, &self.plan.scratch, bytes);
+            let end = now();
+            self.profile[step.layer_idx] += end.saturating_sub(start);
+            start = end;
+            after(step, bytes);
+        }
+        let last = &self.layers[self.layers.len() - 1];
+        output(self.scheme, last, &self.plan.output, bytes, &mut self.output);
+        Ok(())
+    }
+}
+
+impl Context<'_, '_> {
+    fn run(&self, step: &Step, scratch: &core::ops::Range<usize>, bytes: &mut [u8]) {
+        let layer = &self.layers[step.layer_idx];
+        move_rows(step, bytes);
+        match layer.op {
+            LayerOp::Conv { linear, .. } => self.conv(step, layer, &linear, bytes),
+            LayerOp::MaxPool { .. } => self.max_pool(step, layer, bytes),
+            LayerOp::GlobalAvgPool { multiplier, shift } => {
+                pooling::global_avg(step, layer, multiplier, shift, scratch, bytes);
+            }
+            LayerOp::Dense(linear) => {
+                let gives_logits = step.layer_idx + 1 == self.layers.len();
+                self.dense(step, layer, &linear, gives_logits, bytes);
+            }
+        }
+        // The next layer's padding: the zero point (int8) or 0.0, whose bytes are all 0.
+        let pad = layer.out_quant.zero_point as u8;
+        let pad = if step.target.value_size == 1 { pad } else { 0 };
+        fill_halo(step, pad, bytes);
+    }
+}
+
+/// Moves the rows that are still needed to the top of the step's window.
+fn move_rows(step: &Step, bytes: &mut [u8]) {
+    let (from, n_rows) = step.keep;
+    if n_rows > 0 {
+        let row = step.target.pitch() * step.target.value_size;
+        let start = step.target.start + from * row;
+        bytes.copy_within(start..start + n_rows * row, step.target.start);
+    }
+}
+
+/// Fills the padding pixels of the rows just written.
+fn fill_halo(step: &Step, pad: u8, bytes: &mut [u8]) {
+    let target = &step.target;
+    if target.halo == 0 {
+        return;
+    }
+    let row = target.pitch() * target.value_size;
+    let pixel = target.channels * target.value_size;
+    let rows = &mut bytes[target.start..][..target.rows * row];
+    for r in step.target_row..step.target_row + step.n_rows {
+        rows[r * row..][..pixel].fill(pad);
+        rows[(r + 1) * row - pixel..][..pixel].fill(pad);
+    }
+    if step.pad_above {
+        rows[(step.target_row - 1) * row..][..row].fill(pad);
+    }
+    if step.pad_below {
+        rows[(step.target_row + step.n_rows) * row..][..row].fill(pad);
+    }
+}
+
+/// The last layer's values as f32.
+fn output(scheme: Scheme, last: &Layer<'_>, buffer: &Buffer, bytes: &[u8], out: &mut [f32]) {
+    match (scheme, last.op) {
+        (Scheme::Int8, LayerOp::Dense(linear)) => conv::logits(&linear, buffer, bytes, out),
+        _ => {
+            let rows = last.output.height as usize;
+            out.copy_from_slice(&rows_as_f32(scheme, last, buffer, buffer.halo, rows, bytes));
+        }
+    }
+}
+
+/// Rows of a map as real values, NHWC, padded channels left out.
+fn rows_as_f32(
+    scheme: Scheme,
+    layer: &Layer<'_>,
+    buffer: &Buffer,
+    first_row: usize,
+    n_rows: usize,
+    bytes: &[u8],
+) -> Vec<f32> {
+    let channels = layer.output.channels as usize;
+    let mut values = Vec::with_capacity(n_rows * buffer.width * channels);
+    let bytes = &bytes[buffer.range()];
+    let floats = <[f32]>::ref_from_bytes(bytes).unwrap_or(&[]);
+    for row in first_row..first_row + n_rows {
+        for column in 0..buffer.width {
+            let at = row * buffer.pitch() + (column + buffer.halo) * buffer.channels;
+            match scheme {
+                Scheme::Int8 => values.extend(bytes[at..at + channels].iter().map(|&v| {
+                    let steps = i32::from(v as i8) - i32::from(layer.out_quant.zero_point);
+                    steps as f32 * layer.out_quant.scale
+                })),
+                Scheme::F16 => values.extend_from_slice(&floats[at..at + channels]),
+            }
+        }
+    }
+    values
+}

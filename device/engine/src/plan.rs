@@ -1,0 +1,349 @@
+//! From layers to steps: what runs when, on which rows, in which bytes of the arena.
+//!
+//! A block (the convolutions of a conv block and its pool) runs in *bands* of output rows. Only the block's
+//! input and output are whole maps; between its layers there are *windows* of a few rows:
+//!
+//! ```text
+//! input map ──► conv ──► window ──► conv ──► window ──► pool ──► output map
+//!               a band of rows      the same rows less the filter's reach
+//! ```
+//!
+//! Rows that the next band still needs (two under a 3x3 filter) move to the top of their window, so no row is
+//! computed twice. A band is as large as keeps traffic to memory low: small where maps are large and weights
+//! small (early blocks), the whole map where it is the other way round.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use vgg_edge_blob::layout::padded;
+use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape, Weights};
+
+use crate::arena::LINE;
+
+/// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
+const SLACK: usize = 16;
+
+/// Where a map, or a window of its rows, lies. Rows are `width + 2 * halo` pixels of `channels` values; a
+/// halo of 1 puts a pixel of padding around the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Buffer {
+    /// First byte in the arena.
+    pub(crate) start: usize,
+    /// Rows there is room for, halo rows included.
+    pub(crate) rows: usize,
+    /// Columns, without halo.
+    pub(crate) width: usize,
+    /// Channels as stored.
+    pub(crate) channels: usize,
+    /// Padding pixels on each side: 0 or 1.
+    pub(crate) halo: usize,
+    /// Bytes of a value: 1 or 4.
+    pub(crate) value_size: usize,
+}
+
+impl Buffer {
+    /// Values between two rows.
+    pub(crate) fn pitch(&self) -> usize {
+        (self.width + 2 * self.halo) * self.channels
+    }
+
+    /// Bytes, slack included.
+    pub(crate) fn len(&self) -> usize {
+        ((self.rows * self.pitch() + SLACK) * self.value_size).next_multiple_of(LINE)
+    }
+
+    /// Byte range in the arena.
+    pub(crate) fn range(&self) -> core::ops::Range<usize> {
+        self.start..self.start + self.len()
+    }
+}
+
+/// Some output rows of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Which layer.
+    pub(crate) layer_idx: usize,
+    /// Where it reads.
+    pub(crate) source: Buffer,
+    /// Buffer row with the first row that the first output row reads.
+    pub(crate) source_row: usize,
+    /// Where it writes.
+    pub(crate) target: Buffer,
+    /// Buffer row of the first output row.
+    pub(crate) target_row: usize,
+    /// First output row, in the map.
+    pub(crate) first_row: usize,
+    /// Output rows.
+    pub(crate) n_rows: usize,
+    /// Before: move this many rows, from this buffer row on, to the top of the target.
+    pub(crate) keep: (usize, usize),
+    /// The map's first row is among the output rows: fill the halo row above it.
+    pub(crate) pad_above: bool,
+    /// The map's last row is among the output rows: fill the halo row below it.
+    pub(crate) pad_below: bool,
+}
+
+/// How one block runs, for `estimate` and `info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPlan {
+    /// First layer.
+    pub first_layer: usize,
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Output rows of a band.
+    pub band_rows: usize,
+    /// Bands.
+    pub n_bands: usize,
+    /// Bytes of the windows between its layers.
+    pub window_bytes: usize,
+    /// Bytes of its whole input map and output map.
+    pub map_bytes: usize,
+}
+
+/// All steps of one picture.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) blocks: Vec<BlockPlan>,
+    /// Where the picture goes.
+    pub(crate) input: Buffer,
+    /// Where the last layer's values are.
+    pub(crate) output: Buffer,
+    /// Scratch for sums: 4 bytes a stored channel.
+    pub(crate) scratch: core::ops::Range<usize>,
+    pub(crate) arena_bytes: usize,
+}
+
+/// Rows of its input that a layer reads for output rows: `[first, end)`, as rows of the padded map when it
+/// reads a halo (row 0 is the halo row above).
+fn rows_needed(layer: &Layer<'_>, first: usize, end: usize) -> (usize, usize) {
+    match layer.op {
+        LayerOp::Conv { kernel, .. } => (first, end + usize::from(kernel) - 1),
+        LayerOp::MaxPool { stride, .. } => {
+            let s = usize::from(stride);
+            (first * s, ((end - 1) * s + 2).min(layer.input.height as usize))
+        }
+        LayerOp::GlobalAvgPool { .. } | LayerOp::Dense(_) => (0, layer.input.height as usize),
+    }
+}
+
+/// Whether the layer reads a pixel of padding around its input.
+fn halo(layer: &Layer<'_>) -> usize {
+    usize::from(matches!(layer.op, LayerOp::Conv { kernel: 3, .. }))
+}
+
+fn weight_bytes(layer: &Layer<'_>) -> usize {
+    match layer.op {
+        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => match linear.weights {
+            Weights::S8 { data, .. } => data.len(),
+            Weights::F16 { data, .. } => 2 * data.len(),
+        },
+        _ => 0,
+    }
+}
+
+/// The map between `before` and `after`, whole.
+fn map(shape: Shape, stored: usize, after: Option<&Layer<'_>>, value_size: usize) -> Buffer {
+    let halo = after.map_or(0, halo);
+    Buffer {
+        start: 0,
+        rows: shape.height as usize + 2 * halo,
+        width: shape.width as usize,
+        channels: stored,
+        halo,
+        value_size,
+    }
+}
+
+/// Splits layers into blocks: neighbours with one block number that all work row by row.
+fn blocks(layers: &[Layer<'_>]) -> Vec<core::ops::Range<usize>> {
+    let by_rows = |l: &Layer<'_>| matches!(l.op, LayerOp::Conv { .. } | LayerOp::MaxPool { .. });
+    let mut blocks: Vec<core::ops::Range<usize>> = Vec::new();
+    for (i, layer) in layers.iter().enumerate() {
+        match blocks.last_mut() {
+            Some(b) if by_rows(layer) && by_rows(&layers[i - 1]) && layers[i - 1].block == layer.block => {
+                b.end = i + 1;
+            }
+            _ => blocks.push(i..i + 1),
+        }
+    }
+    blocks
+}
+
+/// Steps of one block with bands of `band_rows`, and the rows each window needs.
+struct Banded {
+    steps: Vec<Step>,
+    windows: Vec<Buffer>,
+}
+
+fn run_in_bands(
+    layers: &[Layer<'_>],
+    first_layer: usize,
+    source: Buffer,
+    target: Buffer,
+    band_rows: usize,
+) -> Banded {
+    let n = layers.len();
+    let height = |i: usize| layers[i].output.height as usize;
+    // windows[i] is what layer i writes, but for the last layer, which writes the target.
+    let mut windows: Vec<Buffer> = (0..n - 1)
+        .map(|i| {
+            let shape = layers[i].output;
+            let full = map(shape, padded(shape.channels) as usize, Some(&layers[i + 1]), source.value_size);
+            Buffer { rows: 0, ..full }
+        })
+        .collect();
+    let mut steps = Vec::new();
+    let mut produced = vec![0; n];
+    // First padded-map row that each window holds, and how many it holds.
+    let (mut base, mut held) = (vec![0; n], vec![0; n]);
+    while produced[n - 1] < height(n - 1) {
+        let mut ends = vec![0; n];
+        ends[n - 1] = (produced[n - 1] + band_rows).min(height(n - 1));
+        for i in (1..n).rev() {
+            let (_, end) = rows_needed(&layers[i], 0, ends[i]);
+            // Rows of the padded map include the halo row above.
+            ends[i - 1] = end.saturating_sub(halo(&layers[i])).min(height(i - 1)).max(produced[i - 1]);
+        }
+        for i in 0..n {
+            let (first, end) = (produced[i], ends[i]);
+            if first == end {
+                continue;
+            }
+            let last = i + 1 == n;
+            let pad = if last { target.halo } else { windows[i].halo };
+            let (mut keep, mut base_row) = ((0, 0), 0);
+            if !last {
+                let needed = rows_needed(&layers[i + 1], produced[i + 1], produced[i + 1] + 1).0;
+                let drop = needed.saturating_sub(base[i]).min(held[i]);
+                if drop > 0 {
+                    keep = (drop, held[i] - drop);
+                    base[i] += drop;
+                    held[i] -= drop;
+                }
+                let (above, below) = (pad * usize::from(first == 0), pad * usize::from(end == height(i)));
+                held[i] += above + (end - first) + below;
+                windows[i].rows = windows[i].rows.max(held[i]);
+                base_row = base[i];
+            }
+            let (reads, _) = rows_needed(&layers[i], first, end);
+            let source_row = if i == 0 { reads } else { reads - base[i - 1] };
+            steps.push(Step {
+                layer_idx: first_layer + i,
+                source,
+                source_row,
+                target,
+                target_row: first + pad - base_row,
+                first_row: first,
+                n_rows: end - first,
+                keep,
+                pad_above: pad == 1 && first == 0,
+                pad_below: pad == 1 && end == height(i),
+            });
+            produced[i] = end;
+        }
+    }
+    Banded { steps, windows }
+}
+
+/// Bytes that a block moves to and from memory for one picture: what decides its band.
+fn traffic(
+    layers: &[Layer<'_>],
+    banded: &Banded,
+    source: &Buffer,
+    target: &Buffer,
+    n_bands: usize,
+    l2: usize,
+) -> usize {
+    let weights: usize = layers.iter().map(weight_bytes).sum();
+    let windows: usize = banded.windows.iter().map(Buffer::len).sum();
+    let band = (source.len() + target.len()) / n_bands;
+    // Half the cache is left to weights and to what else runs.
+    let weights_again = if weights + windows + band > l2 { weights * (n_bands - 1) } else { 0 };
+    let spilled = if windows + band > l2 / 2 { 2 * windows * n_bands } else { 0 };
+    weights + weights_again + spilled + source.len() + target.len()
+}
+
+/// Plans a network. `l2` is the cache, in bytes, that a band should fit.
+pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize) -> Plan {
+    let value_size = if scheme == Scheme::Int8 { 1 } else { 4 };
+    let mut picture = map(input, input.channels as usize, layers.first(), value_size);
+    let (mut steps, mut plans) = (Vec::new(), Vec::new());
+    let mut source = picture;
+    let mut arena_bytes = source.len();
+    // Maps alternate between the low and the high end of the arena; windows lie between.
+    let mut regions: Vec<(usize, Buffer, Buffer, Vec<Buffer>)> = Vec::new();
+    for range in blocks(layers) {
+        let block = &layers[range.clone()];
+        let shape = layers[range.end - 1].output;
+        // Logits need the whole accumulator.
+        let is_logits = range.end == layers.len() && matches!(block[0].op, LayerOp::Dense(_));
+        let size = if is_logits { 4 } else { value_size };
+        let target = map(shape, padded(shape.channels) as usize, layers.get(range.end), size);
+        let rows = shape.height as usize;
+        let best = (1..=rows)
+            .filter(|n_bands| *n_bands == 1 || rows.div_ceil(*n_bands) != rows.div_ceil(*n_bands - 1))
+            .map(|n_bands| {
+                let band_rows = rows.div_ceil(n_bands);
+                let banded = run_in_bands(block, range.start, source, target, band_rows);
+                let cost = traffic(block, &banded, &source, &target, n_bands, l2);
+                (cost, band_rows, banded)
+            })
+            .min_by_key(|(cost, ..)| *cost);
+        let Some((_, band_rows, banded)) = best else { continue };
+        let window_bytes: usize = banded.windows.iter().map(Buffer::len).sum();
+        let map_bytes = source.len() + target.len();
+        plans.push(BlockPlan {
+            first_layer: range.start,
+            n_layers: range.len(),
+            band_rows,
+            n_bands: rows.div_ceil(band_rows),
+            window_bytes,
+            map_bytes,
+        });
+        arena_bytes = arena_bytes.max(map_bytes + window_bytes);
+        regions.push((steps.len(), source, target, banded.windows));
+        steps.extend(banded.steps);
+        source = target;
+    }
+    place(&mut steps, &regions, layers, arena_bytes);
+    picture.start = 0;
+    let mut output = source;
+    output.start = steps.last().map_or(0, |s| s.target.start);
+    let widest = layers.iter().map(|l| padded(l.output.channels) as usize).max().unwrap_or(0);
+    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(LINE);
+    let arena_bytes = scratch.end;
+    Plan { steps, blocks: plans, input: picture, output, scratch, arena_bytes }
+}
+
+/// Gives every buffer its bytes: block `k` reads at the low end when `k` is even, at the high end when odd,
+/// and writes at the other end.
+fn place(
+    steps: &mut [Step],
+    regions: &[(usize, Buffer, Buffer, Vec<Buffer>)],
+    layers: &[Layer<'_>],
+    arena_bytes: usize,
+) {
+    let first_layers: Vec<usize> = blocks(layers).iter().map(|r| r.start).collect();
+    for (k, (first_step, source, target, windows)) in regions.iter().enumerate() {
+        let at_end =
+            |b: &Buffer, low: bool| Buffer { start: if low { 0 } else { arena_bytes - b.len() }, ..*b };
+        let low = k % 2 == 0;
+        let (source, target) = (at_end(source, low), at_end(target, !low));
+        let mut free = if low { source.len() } else { target.len() };
+        let windows: Vec<Buffer> = windows
+            .iter()
+            .map(|w| {
+                let placed = Buffer { start: free, ..*w };
+                free += placed.len();
+                placed
+            })
+            .collect();
+        let end_step = regions.get(k + 1).map_or(steps.len(), |r| r.0);
+        for step in &mut steps[*first_step..end_step] {
+            let i = step.layer_idx - first_layers[k];
+            step.source = if i == 0 { source } else { windows[i - 1] };
+            step.target = windows.get(i).copied().unwrap_or(target);
+        }
+    }
+}
