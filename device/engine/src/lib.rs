@@ -7,9 +7,11 @@ extern crate alloc;
 mod arena;
 mod error;
 mod exec;
+pub mod image;
 pub mod kernels;
 mod plan;
 pub mod pool;
+pub mod topk;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};
