@@ -13,8 +13,130 @@
 //! `scalar` is the specification. Every other row gives the same bytes: integer sums are exact in any
 //! order, and the f16 kernels keep one order (run by run, element by element, one fused multiply-add
 //! each) for every output.
+//!
+//! How each row works, and how to add one: `KERNELS.md`.
+//!
+//! ```
+//! use core::sync::atomic::{AtomicU64, Ordering};
+//! use vgg_edge_engine::kernels::{self, S8Output, S8Strip};
+//! let (input, weights, bias) = ([1i8; 8], [2i8; 64], [3i32; 8]);
+//! let strip = S8Strip {
+//!     input: &input, n_pixels: 1, pixel_stride: 8, n_runs: 1, run_stride: 0, run_len: 8,
+//!     weights: &weights, bias: &bias,
+//! };
+//! let words = [const { AtomicU64::new(0) }; 4];
+//! kernels::best().s8(&strip, S8Output::Accumulators(&words));
+//! assert_eq!(words[0].load(Ordering::Relaxed) as i32, 3 + 8 * 1 * 2);
+//! ```
 
+extern crate alloc;
+
+use alloc::string::{String, ToString};
+use core::fmt;
 use core::sync::atomic::AtomicU64;
+
+// Whether this CPU has all the features: known at compile time without `std`, asked at run time with it.
+#[cfg(not(feature = "std"))]
+#[allow(unused_macros)] // an architecture may have the scalar row only
+macro_rules! cpu_has {
+    ($($feature:tt),+) => { cfg!(all($(target_feature = $feature),+)) };
+}
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+macro_rules! cpu_has {
+    ($($feature:tt),+) => { $(std::arch::is_aarch64_feature_detected!($feature))&&+ };
+}
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+macro_rules! cpu_has {
+    ($($feature:tt),+) => { $(std::arch::is_x86_feature_detected!($feature))&&+ };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod dotprod;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod i8mm;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
+mod scalar;
+
+/// A kernel of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// `{arch}-{dtypes}-{variant}`, the kernel's own [`Kernel::name`].
+    pub name: &'static str,
+    /// What it is built on, one line for a list.
+    pub summary: &'static str,
+    /// The kernel, when this CPU has its instructions.
+    pub detect: fn() -> Option<&'static dyn Kernel>,
+}
+
+/// Every kernel of this architecture, best first; `scalar` runs everywhere and comes last.
+pub static TABLE: &[Row] = &[
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Row { name: i8mm::NAME, summary: "Armv8.6 8-bit matrix multiply (smmla)", detect: i8mm::detect },
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Row { name: dotprod::NAME, summary: "Armv8.2 8-bit dot product (sdot)", detect: dotprod::detect },
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Row { name: neon::NAME, summary: "Armv8.0 baseline (smull, smlal, sadalp)", detect: neon::detect },
+    #[cfg(target_arch = "x86_64")]
+    Row { name: avx2::NAME, summary: "AVX2, FMA and F16C (vpmaddwd)", detect: avx2::detect },
+    Row { name: scalar::NAME, summary: "the specification, portable", detect: scalar::detect },
+];
+
+/// The kernels this CPU can run, best first. Never empty.
+pub fn available() -> impl Iterator<Item = &'static dyn Kernel> {
+    TABLE.iter().filter_map(|row| (row.detect)())
+}
+
+/// The best kernel this CPU can run.
+pub fn best() -> &'static dyn Kernel {
+    available().next().unwrap_or(scalar::KERNEL)
+}
+
+/// The kernel called `name`: a full name (`aarch64-s8-neon`) or its variant word (`neon`).
+///
+/// # Errors
+/// The name is in no row, or the row needs instructions that this CPU lacks.
+pub fn by_name(name: &str) -> Result<&'static dyn Kernel, KernelError> {
+    let row = TABLE.iter().find(|row| row.name == name || variant(row.name) == name);
+    let row = row.ok_or_else(|| KernelError::Unknown { name: name.to_string() })?;
+    (row.detect)().ok_or(KernelError::Unsupported { name: row.name })
+}
+
+/// The last word of a kernel's name: `neon` of `aarch64-s8-neon`.
+pub fn variant(name: &str) -> &str {
+    name.rsplit('-').next().unwrap_or(name)
+}
+
+/// Why [`by_name`] has no kernel to give.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// No row has this name.
+    #[error("unknown kernel `{name}`, available here: {Choices}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+    },
+    /// The row is known, but this CPU lacks its instructions.
+    #[error("kernel `{name}` needs instructions that this CPU lacks, available here: {Choices}")]
+    Unsupported {
+        /// The row's full name.
+        name: &'static str,
+    },
+}
+
+/// Prints the variant words of the kernels this CPU can run, best first.
+struct Choices;
+
+impl fmt::Display for Choices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, kernel) in available().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { " " }, variant(kernel.name()))?;
+        }
+        Ok(())
+    }
+}
 
 /// Output channels of one group; packed weights are padded to whole groups.
 pub const GROUP: usize = 8;
@@ -90,7 +212,8 @@ pub struct F16Strip<'a> {
     pub weights: &'a [u16],
     /// Start value of every accumulator.
     pub bias: &'a [f32; GROUP],
-    /// Clamp results at 0 (NaN and -0 become +0).
+    /// Clamp results at 0 (NaN and -0 become +0). Without it a NaN is stored as `0x7fc0_0000`, since CPUs
+    /// differ in the NaN they make.
     pub relu: bool,
     /// Pixel `p` becomes `words[p * stride .. p * stride + 4]`: 8 channels, f32 bits, channel 0 in the
     /// lowest half of the first word.
@@ -107,12 +230,107 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// Computes an int8 strip.
     ///
     /// # Panics
-    /// When a slice is shorter than the strip's extents say.
+    /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>);
 
     /// Computes a strip with f16 weights.
     ///
     /// # Panics
-    /// When a slice is shorter than the strip's extents say.
+    /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn f16(&self, strip: &F16Strip<'_>);
+}
+
+impl S8Strip<'_> {
+    /// Checks every extent against its slice, once a call, so that a kernel may then read and write by
+    /// pointer.
+    fn check(&self, out: &S8Output<'_>) {
+        assert!(self.run_len.is_multiple_of(8), "run_len {} is no multiple of 8", self.run_len);
+        let reads = Extents {
+            n_pixels: self.n_pixels,
+            pixel_stride: self.pixel_stride,
+            n_runs: self.n_runs,
+            run_stride: self.run_stride,
+            run_len: self.run_len,
+        };
+        reads.check(self.input.len(), self.weights.len());
+        match out {
+            S8Output::Activations { requant, words, stride } => {
+                check_words(words.len(), self.n_pixels, *stride, 1);
+                for (&multiplier, &shift) in requant.multiplier.iter().zip(requant.shift) {
+                    assert!(multiplier >= 0, "multiplier {multiplier} is negative");
+                    assert!((0..=31).contains(&shift), "shift {shift} is outside 0..=31");
+                }
+            }
+            S8Output::Accumulators(words) => check_words(words.len(), self.n_pixels, 4, 4),
+        }
+    }
+}
+
+impl F16Strip<'_> {
+    /// Checks every extent against its slice, as for [`S8Strip`].
+    fn check(&self) {
+        let reads = Extents {
+            n_pixels: self.n_pixels,
+            pixel_stride: self.pixel_stride,
+            n_runs: self.n_runs,
+            run_stride: self.run_stride,
+            run_len: self.run_len,
+        };
+        reads.check(self.input.len(), self.weights.len());
+        check_words(self.words.len(), self.n_pixels, self.stride, 4);
+    }
+}
+
+/// What a strip reads, in values.
+struct Extents {
+    n_pixels: usize,
+    pixel_stride: usize,
+    n_runs: usize,
+    run_stride: usize,
+    run_len: usize,
+}
+
+impl Extents {
+    fn check(&self, input: usize, weights: usize) {
+        let Self { n_pixels, pixel_stride, n_runs, run_stride, run_len } = *self;
+        assert!(
+            n_pixels > 0 && n_runs > 0 && run_len > 0,
+            "empty strip: n_pixels {n_pixels}, n_runs {n_runs}, run_len {run_len}"
+        );
+        let last_pixel = (n_pixels - 1).checked_mul(pixel_stride);
+        let last_run = (n_runs - 1).checked_mul(run_stride);
+        let end = last_pixel.zip(last_run).and_then(|(p, r)| p.checked_add(r)?.checked_add(run_len));
+        assert!(
+            end.is_some_and(|end| end <= input),
+            "input has {input} values, too few for {n_pixels} pixels {pixel_stride} apart of {n_runs} runs {run_stride} apart of {run_len}"
+        );
+        let end = n_runs.checked_mul(run_len).and_then(|n| n.checked_mul(GROUP));
+        assert!(
+            end.is_some_and(|end| end <= weights),
+            "weights have {weights} values, too few for {n_runs} runs of {run_len} values times {GROUP} channels"
+        );
+    }
+}
+
+/// Checks that pixel `n_pixels - 1`'s `width` words are there.
+fn check_words(len: usize, n_pixels: usize, stride: usize, width: usize) {
+    let end = (n_pixels - 1).checked_mul(stride).and_then(|n| n.checked_add(width));
+    assert!(
+        end.is_some_and(|end| end <= len),
+        "output has {len} words, too few for {n_pixels} pixels {stride} words apart"
+    );
+}
+
+/// Cuts `n` pixels into as few tiles of at most `widest` as there must be, as even as can be: two tiles of 7
+/// keep the pipes busier than 8 and 6. Gives (first pixel, pixels).
+#[allow(dead_code)] // an architecture may have the scalar row only
+fn tiles(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
+    let n_tiles = n.div_ceil(widest);
+    let (width, wider) = (n / n_tiles, n % n_tiles);
+    let mut first = 0;
+    (0..n_tiles).map(move |i| {
+        let tile = (first, width + usize::from(i < wider));
+        first += tile.1;
+        tile
+    })
 }

@@ -1,0 +1,215 @@
+//! The `avx2` kernel, `x86_64-s8-avx2`: AVX2, FMA and F16C (Haswell, Zen and later).
+//!
+//! ```text
+//! 4 values x 4 channels of weights, widened to i16:   w = [o0 k0..3 | o1 k0..3 | o2 k0..3 | o3 k0..3]
+//! 4 values of pixel p, widened, four times:           x = [k0..3 | k0..3 | k0..3 | k0..3]
+//! vpmaddwd t, w, x                                    t = [o0k01 o0k23 o1k01 o1k23 | o2k01 o2k23 o3k01 o3k23]    i32
+//! vpaddd acc, acc, t
+//! ```
+//!
+//! Nothing saturates: a product of i16 pairs fits i32 exactly. One `vphaddd` after the last run joins the halves.
+
+#![allow(unsafe_code)] // vector instructions and their loads
+
+use core::arch::x86_64 as avx;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, tiles};
+
+pub(super) const NAME: &str = "x86_64-s8-avx2";
+
+pub(super) fn detect() -> Option<&'static dyn Kernel> {
+    static KERNEL: Avx2 = Avx2(());
+    if cpu_has!("avx2", "fma", "f16c") { Some(&KERNEL) } else { None }
+}
+
+/// Its only value is behind [`detect`]: proof of AVX2, FMA and F16C.
+#[derive(Debug)]
+struct Avx2(());
+
+/// Pixels of the widest int8 tile: 2 accumulators each, of 16 registers.
+const S8_PIXELS: usize = 6;
+/// Pixels of the widest f16 tile: 1 accumulator each.
+const F16_PIXELS: usize = 12;
+/// How far ahead a lone pixel asks for its weights: some 100 ns at 10 GB/s.
+const PREFETCH_BYTES: usize = 1024;
+
+impl Kernel for Avx2 {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
+        strip.check(&out);
+        for (first, width) in tiles(strip.n_pixels, S8_PIXELS) {
+            // SAFETY: `self` proves the CPU features; the strip's extents are checked, and the tile's pixels
+            // are the strip's.
+            unsafe {
+                match width {
+                    1 => s8_tile::<1>(strip, first, &out),
+                    2 => s8_tile::<2>(strip, first, &out),
+                    3 => s8_tile::<3>(strip, first, &out),
+                    4 => s8_tile::<4>(strip, first, &out),
+                    5 => s8_tile::<5>(strip, first, &out),
+                    _ => s8_tile::<S8_PIXELS>(strip, first, &out),
+                }
+            }
+        }
+    }
+
+    fn f16(&self, strip: &F16Strip<'_>) {
+        strip.check();
+        for (first, width) in tiles(strip.n_pixels, F16_PIXELS) {
+            // SAFETY: as in `s8`.
+            unsafe {
+                match width {
+                    1 => f16_tile::<1>(strip, first),
+                    2 => f16_tile::<2>(strip, first),
+                    3 => f16_tile::<3>(strip, first),
+                    4 => f16_tile::<4>(strip, first),
+                    5 => f16_tile::<5>(strip, first),
+                    6 => f16_tile::<6>(strip, first),
+                    7 => f16_tile::<7>(strip, first),
+                    8 => f16_tile::<8>(strip, first),
+                    9 => f16_tile::<9>(strip, first),
+                    10 => f16_tile::<10>(strip, first),
+                    11 => f16_tile::<11>(strip, first),
+                    _ => f16_tile::<F16_PIXELS>(strip, first),
+                }
+            }
+        }
+    }
+}
+
+/// One tile of `P` pixels.
+///
+/// # Safety
+/// The CPU has AVX2; the strip is checked; `first + P <= n_pixels`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, out: &S8Output<'_>) {
+    // [pixel][channels 0..4, 4..8]
+    let mut acc = [[avx::_mm256_setzero_si256(); 2]; P];
+    let mut w = strip.weights.as_ptr();
+    for r in 0..strip.n_runs {
+        let start = first * strip.pixel_stride + r * strip.run_stride;
+        let mut k = 0;
+        while k < strip.run_len {
+            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run;
+            // run_len is a multiple of 8, so the 4 values and 32 weights of this step are inside.
+            unsafe {
+                if P == 1 && k % 8 == 0 {
+                    avx::_mm_prefetch::<{ avx::_MM_HINT_T0 }>(w.wrapping_add(PREFETCH_BYTES));
+                }
+                let x = strip.input.as_ptr().add(start + k);
+                let w0 = avx::_mm256_cvtepi8_epi16(avx::_mm_loadu_si128(w.cast()));
+                let w1 = avx::_mm256_cvtepi8_epi16(avx::_mm_loadu_si128(w.add(16).cast()));
+                w = w.add(32);
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    let x = x.add(p * strip.pixel_stride).cast::<i32>().read_unaligned();
+                    let x = avx::_mm256_cvtepi8_epi16(avx::_mm_set1_epi32(x));
+                    acc[0] = avx::_mm256_add_epi32(acc[0], avx::_mm256_madd_epi16(w0, x));
+                    acc[1] = avx::_mm256_add_epi32(acc[1], avx::_mm256_madd_epi16(w1, x));
+                }
+            }
+            k += 4;
+        }
+    }
+    let bias = load_i32(strip.bias);
+    let in_order = avx::_mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+    for (p, acc) in acc.into_iter().enumerate() {
+        // [o0 o1 o4 o5 | o2 o3 o6 o7]
+        let sums = avx::_mm256_hadd_epi32(acc[0], acc[1]);
+        let acc = avx::_mm256_add_epi32(avx::_mm256_permutevar8x32_epi32(sums, in_order), bias);
+        finish(acc, first + p, out);
+    }
+}
+
+/// Requantizes and stores pixel `p`'s 8 accumulators.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn finish(acc: avx::__m256i, p: usize, out: &S8Output<'_>) {
+    match *out {
+        S8Output::Activations { requant, words, stride } => {
+            let (multiplier, shift) = (load_i32(requant.multiplier), load_i32(requant.shift));
+            let half = avx::_mm256_set1_epi64x(1 << 30);
+            let odd = |v| avx::_mm256_srli_epi64::<32>(v);
+            let even = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(acc, multiplier), half);
+            let odds = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(odd(acc), odd(multiplier)), half);
+            // Bits 31..63 of every product, moved to where its channel's 32 bits are.
+            let even = avx::_mm256_srli_epi64::<31>(even);
+            let odds = avx::_mm256_slli_epi64::<1>(odds);
+            let high = avx::_mm256_blend_epi32::<0b1010_1010>(even, odds);
+            // 2^(shift - 1), and 0 for shift 0.
+            let round = avx::_mm256_srli_epi32::<1>(avx::_mm256_sllv_epi32(avx::_mm256_set1_epi32(1), shift));
+            let rounded = avx::_mm256_srav_epi32(avx::_mm256_add_epi32(high, round), shift);
+            let (low, high) =
+                (avx::_mm256_castsi256_si128(rounded), avx::_mm256_extracti128_si256::<1>(rounded));
+            let zero_point = avx::_mm_set1_epi16(requant.zero_point.into());
+            let channels = avx::_mm_adds_epi16(avx::_mm_packs_epi32(low, high), zero_point);
+            let word = avx::_mm_cvtsi128_si64(avx::_mm_packs_epi16(channels, channels));
+            words[p * stride].store(word.cast_unsigned(), Relaxed);
+        }
+        S8Output::Accumulators(words) => store_pairs(&words[p * 4..p * 4 + 4], acc),
+    }
+}
+
+/// One tile of `P` pixels.
+///
+/// # Safety
+/// The CPU has FMA and F16C; the strip is checked; `first + P <= n_pixels`.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
+    // SAFETY: 8 values.
+    let mut acc = [unsafe { avx::_mm256_loadu_ps(strip.bias.as_ptr()) }; P];
+    let mut w = strip.weights.as_ptr();
+    for r in 0..strip.n_runs {
+        let start = first * strip.pixel_stride + r * strip.run_stride;
+        for k in 0..strip.run_len {
+            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run.
+            unsafe {
+                if P == 1 && k % 4 == 0 {
+                    avx::_mm_prefetch::<{ avx::_MM_HINT_T0 }>(w.wrapping_byte_add(PREFETCH_BYTES).cast());
+                }
+                let weights = avx::_mm256_cvtph_ps(avx::_mm_loadu_si128(w.cast()));
+                w = w.add(GROUP);
+                let x = strip.input.as_ptr().add(start + k);
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    let x = avx::_mm256_set1_ps(*x.add(p * strip.pixel_stride));
+                    *acc = avx::_mm256_fmadd_ps(x, weights, *acc);
+                }
+            }
+        }
+    }
+    let zero = avx::_mm256_setzero_ps();
+    let nan = avx::_mm256_castsi256_ps(avx::_mm256_set1_epi32(0x7fc0_0000));
+    for (p, acc) in acc.into_iter().enumerate() {
+        let stored = if strip.relu {
+            avx::_mm256_and_ps(acc, avx::_mm256_cmp_ps::<{ avx::_CMP_GT_OQ }>(acc, zero))
+        } else {
+            avx::_mm256_blendv_ps(acc, nan, avx::_mm256_cmp_ps::<{ avx::_CMP_UNORD_Q }>(acc, acc))
+        };
+        store_pairs(&strip.words[(first + p) * strip.stride..][..4], avx::_mm256_castps_si256(stored));
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn load_i32(values: &[i32; GROUP]) -> avx::__m256i {
+    // SAFETY: 8 values of 4 bytes.
+    unsafe { avx::_mm256_loadu_si256(values.as_ptr().cast()) }
+}
+
+/// Stores 8 channels of 32 bits, two a word.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn store_pairs(words: &[AtomicU64], values: avx::__m256i) {
+    let values = [
+        avx::_mm256_extract_epi64::<0>(values),
+        avx::_mm256_extract_epi64::<1>(values),
+        avx::_mm256_extract_epi64::<2>(values),
+        avx::_mm256_extract_epi64::<3>(values),
+    ];
+    for (word, value) in words.iter().zip(values) {
+        word.store(value.cast_unsigned(), Relaxed);
+    }
+}

@@ -1,0 +1,151 @@
+//! The `dotprod` kernel, `aarch64-s8-dotprod`: Armv8.2 with FEAT_DotProd (A55, A76 and later).
+//!
+//! ```text
+//! 4 values x 4 channels of weights, a register:   w = [o0 k0..3 | o1 k0..3 | o2 k0..3 | o3 k0..3]
+//! 16 values of pixel p, a register:               x = [k0..3 | k4..7 | k8..11 | k12..15]
+//! sdot acc.4s, w.16b, x.4b[l]                     acc[o] += w[o][4l..4l+4] . x[4l..4l+4]
+//! ```
+//!
+//! A tile is 8 pixels times 8 channels: 16 accumulators, 8 registers of activations, 8 of weights.
+
+#![allow(unsafe_code)] // vector instructions and their loads
+
+use core::arch::{aarch64 as neon, asm};
+
+use super::neon::{Finish, f16, prefetch};
+use super::{F16Strip, Kernel, S8Output, S8Strip, tiles};
+
+pub(super) const NAME: &str = "aarch64-s8-dotprod";
+
+pub(super) fn detect() -> Option<&'static dyn Kernel> {
+    static KERNEL: Dotprod = Dotprod(());
+    if cpu_has!("dotprod") { Some(&KERNEL) } else { None }
+}
+
+/// Its only value is behind [`detect`]: proof of FEAT_DotProd.
+#[derive(Debug)]
+struct Dotprod(());
+
+/// Pixels of the widest tile: 2 accumulators each.
+const PIXELS: usize = 8;
+
+impl Kernel for Dotprod {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
+        strip.check(&out);
+        // SAFETY: `self` proves the CPU feature; the strip's extents are checked.
+        unsafe { s8(strip, out) };
+    }
+
+    fn f16(&self, strip: &F16Strip<'_>) {
+        f16(strip);
+    }
+}
+
+/// # Safety
+/// The CPU has FEAT_DotProd; the strip is checked.
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn s8(strip: &S8Strip<'_>, out: S8Output<'_>) {
+    let finish = Finish::new(strip, out);
+    for (first, width) in tiles(strip.n_pixels, PIXELS) {
+        // SAFETY: the caller's promise, and the tile's pixels are the strip's.
+        unsafe {
+            match width {
+                1 => tile::<1>(strip, first, &finish),
+                2 => tile::<2>(strip, first, &finish),
+                3 => tile::<3>(strip, first, &finish),
+                4 => tile::<4>(strip, first, &finish),
+                5 => tile::<5>(strip, first, &finish),
+                6 => tile::<6>(strip, first, &finish),
+                7 => tile::<7>(strip, first, &finish),
+                _ => tile::<PIXELS>(strip, first, &finish),
+            }
+        }
+    }
+}
+
+/// One tile of `P` pixels; the i8mm row's lone pixel, too.
+///
+/// # Safety
+/// The CPU has FEAT_DotProd; the strip is checked; `first + P <= n_pixels`.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn tile<const P: usize>(strip: &S8Strip<'_>, first: usize, finish: &Finish<'_>) {
+    // [pixel][channels 0..4, 4..8]
+    let mut acc = [[neon::vdupq_n_s32(0); 2]; P];
+    let mut w = strip.weights.as_ptr();
+    for r in 0..strip.n_runs {
+        let start = first * strip.pixel_stride + r * strip.run_stride;
+        let mut k = 0;
+        while k + 16 <= strip.run_len {
+            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run,
+            // so all 16 values and all 128 weights of this step are inside.
+            unsafe {
+                let x = strip.input.as_ptr().add(start + k);
+                if P == 1 {
+                    prefetch(w);
+                    prefetch(w.add(64));
+                }
+                let x: [_; P] = core::array::from_fn(|p| neon::vld1q_s8(x.add(p * strip.pixel_stride)));
+                step::<P, 0>(&mut acc, w, &x);
+                step::<P, 1>(&mut acc, w.add(32), &x);
+                step::<P, 2>(&mut acc, w.add(64), &x);
+                step::<P, 3>(&mut acc, w.add(96), &x);
+                w = w.add(128);
+            }
+            k += 16;
+        }
+        if k < strip.run_len {
+            // SAFETY: as above; run_len is a multiple of 8, so 8 values and 64 weights are left.
+            unsafe {
+                let x = strip.input.as_ptr().add(start + k);
+                let zero = neon::vdup_n_s8(0);
+                let load = |p| neon::vcombine_s8(neon::vld1_s8(x.add(p * strip.pixel_stride)), zero);
+                let x: [_; P] = core::array::from_fn(load);
+                step::<P, 0>(&mut acc, w, &x);
+                step::<P, 1>(&mut acc, w.add(32), &x);
+                w = w.add(64);
+            }
+        }
+    }
+    for (p, acc) in acc.into_iter().enumerate() {
+        finish.pixel(first + p, acc);
+    }
+}
+
+/// 4 values: lane `L` of every pixel's register, times 8 channels.
+///
+/// # Safety
+/// 32 weights at `w`.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+unsafe fn step<const P: usize, const L: i32>(
+    acc: &mut [[neon::int32x4_t; 2]; P],
+    w: *const i8,
+    x: &[neon::int8x16_t; P],
+) {
+    // SAFETY: the caller's promise.
+    let [w0, w1] = unsafe { [neon::vld1q_s8(w), neon::vld1q_s8(w.add(16))] };
+    for (acc, &x) in acc.iter_mut().zip(x) {
+        acc[0] = vdotq_laneq_s32::<L>(acc[0], w0, x);
+        acc[1] = vdotq_laneq_s32::<L>(acc[1], w1, x);
+    }
+}
+
+/// `sdot` by element; the intrinsic of this name is not stable yet.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn vdotq_laneq_s32<const L: i32>(
+    mut acc: neon::int32x4_t,
+    a: neon::int8x16_t,
+    b: neon::int8x16_t,
+) -> neon::int32x4_t {
+    // SAFETY: registers only.
+    unsafe {
+        asm!("sdot {c:v}.4s, {a:v}.16b, {b:v}.4b[{l}]", c = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,
+            l = const L, options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}

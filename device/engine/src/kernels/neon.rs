@@ -1,0 +1,261 @@
+//! The `neon` kernel, `aarch64-s8-neon`: Armv8.0, every 64-bit Arm core. Also what the other Arm rows share.
+//!
+//! ```text
+//! 4 values x 8 channels of weights, two registers:   wa = [o0 k0..3 | o1 k0..3 | o2 k0..3 | o3 k0..3], wb: o4..7
+//! 4 values of pixel p, in all four lanes:            x  = [k0..3 | k0..3 | k0..3 | k0..3]
+//!
+//! smull  t, wa.8b, x.8b      t   = [o0k0 o0k1 o0k2 o0k3 o1k0 o1k1 o1k2 o1k3]    i16
+//! smlal  t, wa'.8b, x'.8b    t  += the same of k4..7: |t| <= 2 * 127 * 128 = 32512, no overflow
+//! sadalp acc, t              acc += [o0k01 o0k23 o1k01 o1k23]                   i32
+//! ```
+//!
+//! `smull2` and `smlal2` take o2 and o3. The halves of a channel meet in one `addp` after the last run.
+
+#![allow(unsafe_code)] // vector instructions and their loads
+
+use core::arch::{aarch64 as neon, asm};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, tiles};
+
+pub(super) const NAME: &str = "aarch64-s8-neon";
+
+/// Always there: this file is compiled for targets that have NEON.
+pub(super) fn detect() -> Option<&'static dyn Kernel> {
+    Some(&Neon)
+}
+
+#[derive(Debug)]
+struct Neon;
+
+/// Pixels of the widest int8 tile: 4 accumulators each.
+const S8_PIXELS: usize = 4;
+/// Pixels of the widest f16 tile: 2 accumulators each.
+const F16_PIXELS: usize = 8;
+
+impl Kernel for Neon {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
+        strip.check(&out);
+        // SAFETY: this file is compiled for targets that have NEON; the strip's extents are checked.
+        unsafe { s8(strip, out) };
+    }
+
+    fn f16(&self, strip: &F16Strip<'_>) {
+        f16(strip);
+    }
+}
+
+/// # Safety
+/// The strip is checked.
+#[target_feature(enable = "neon")]
+unsafe fn s8(strip: &S8Strip<'_>, out: S8Output<'_>) {
+    let finish = Finish::new(strip, out);
+    for (first, width) in tiles(strip.n_pixels, S8_PIXELS) {
+        // SAFETY: the strip is checked, and the tile's pixels are the strip's.
+        unsafe {
+            match width {
+                1 => s8_tile::<1>(strip, first, &finish),
+                2 => s8_tile::<2>(strip, first, &finish),
+                3 => s8_tile::<3>(strip, first, &finish),
+                _ => s8_tile::<S8_PIXELS>(strip, first, &finish),
+            }
+        }
+    }
+}
+
+/// One tile of `P` pixels.
+///
+/// # Safety
+/// The strip is checked; `first + P <= n_pixels`.
+#[target_feature(enable = "neon")]
+unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, finish: &Finish<'_>) {
+    // [pixel][channels 01, 23, 45, 67]
+    let mut acc = [[neon::vdupq_n_s32(0); 4]; P];
+    let mut w = strip.weights.as_ptr();
+    for r in 0..strip.n_runs {
+        let start = first * strip.pixel_stride + r * strip.run_stride;
+        let mut k = 0;
+        while k < strip.run_len {
+            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run;
+            // run_len is a multiple of 8, so all 8 values and all 64 weights of this step are inside.
+            unsafe {
+                let x = strip.input.as_ptr().add(start + k);
+                if P == 1 {
+                    prefetch(w);
+                }
+                for half in 0..2 {
+                    let w0 = neon::vld1q_s8(w.add(16 * half));
+                    let w1 = neon::vld1q_s8(w.add(32 + 16 * half));
+                    for (p, acc) in acc.iter_mut().enumerate() {
+                        let x = x.add(p * strip.pixel_stride).cast::<i32>();
+                        let x0 = neon::vreinterpretq_s8_s32(neon::vld1q_dup_s32(x));
+                        let x1 = neon::vreinterpretq_s8_s32(neon::vld1q_dup_s32(x.add(1)));
+                        let low = neon::vmull_s8(neon::vget_low_s8(w0), neon::vget_low_s8(x0));
+                        let low = neon::vmlal_s8(low, neon::vget_low_s8(w1), neon::vget_low_s8(x1));
+                        acc[2 * half] = neon::vpadalq_s16(acc[2 * half], low);
+                        let high = neon::vmlal_high_s8(neon::vmull_high_s8(w0, x0), w1, x1);
+                        acc[2 * half + 1] = neon::vpadalq_s16(acc[2 * half + 1], high);
+                    }
+                }
+                w = w.add(64);
+            }
+            k += 8;
+        }
+    }
+    for (p, acc) in acc.into_iter().enumerate() {
+        finish.pixel(first + p, [neon::vpaddq_s32(acc[0], acc[1]), neon::vpaddq_s32(acc[2], acc[3])]);
+    }
+}
+
+/// What an Arm row does with a pixel's sums (without the bias): requantizes and stores them.
+pub(super) struct Finish<'a> {
+    bias: [neon::int32x4_t; 2],
+    multiplier: [neon::int32x4_t; 2],
+    /// Left shifts, as `srshl` wants them: the negative of [`super::Requant::shift`].
+    left_shift: [neon::int32x4_t; 2],
+    zero_point: neon::int16x8_t,
+    out: S8Output<'a>,
+}
+
+impl<'a> Finish<'a> {
+    #[target_feature(enable = "neon")]
+    pub(super) fn new(strip: &S8Strip<'_>, out: S8Output<'a>) -> Self {
+        let (multiplier, shift, zero_point) = match out {
+            S8Output::Activations { requant, .. } => (requant.multiplier, requant.shift, requant.zero_point),
+            S8Output::Accumulators(_) => (&[0; GROUP], &[0; GROUP], 0),
+        };
+        Self {
+            bias: load_i32(strip.bias),
+            multiplier: load_i32(multiplier),
+            left_shift: load_i32(shift).map(|s| neon::vnegq_s32(s)),
+            zero_point: neon::vdupq_n_s16(zero_point.into()),
+            out,
+        }
+    }
+
+    /// Pixel `p`'s sums, channels 0..4 and 4..8.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(super) fn pixel(&self, p: usize, sums: [neon::int32x4_t; 2]) {
+        let acc = [neon::vaddq_s32(sums[0], self.bias[0]), neon::vaddq_s32(sums[1], self.bias[1])];
+        match self.out {
+            S8Output::Activations { words, stride, .. } => {
+                let [a, b] = [0, 1].map(|i| {
+                    let high = neon::vqrdmulhq_s32(acc[i], self.multiplier[i]);
+                    neon::vqmovn_s32(neon::vrshlq_s32(high, self.left_shift[i]))
+                });
+                let channels = neon::vqaddq_s16(neon::vcombine_s16(a, b), self.zero_point);
+                let word = neon::vreinterpret_u64_s8(neon::vqmovn_s16(channels));
+                words[p * stride].store(neon::vget_lane_u64::<0>(word), Relaxed);
+            }
+            S8Output::Accumulators(words) => store_pairs(&words[p * 4..p * 4 + 4], acc),
+        }
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn load_i32(values: &[i32; GROUP]) -> [neon::int32x4_t; 2] {
+    // SAFETY: 8 values, 4 a load.
+    unsafe { [neon::vld1q_s32(values.as_ptr()), neon::vld1q_s32(values.as_ptr().add(4))] }
+}
+
+/// Stores 8 channels of 32 bits, two a word.
+#[target_feature(enable = "neon")]
+#[inline]
+fn store_pairs(words: &[AtomicU64], values: [neon::int32x4_t; 2]) {
+    for (words, v) in words.chunks_exact(2).zip(values) {
+        let v = neon::vreinterpretq_u64_s32(v);
+        words[0].store(neon::vgetq_lane_u64::<0>(v), Relaxed);
+        words[1].store(neon::vgetq_lane_u64::<1>(v), Relaxed);
+    }
+}
+
+/// The f16 strip of every Arm row: f16 weights widen to f32 (`fcvtl`), activations multiply by lane (`fmla`).
+pub(super) fn f16(strip: &F16Strip<'_>) {
+    strip.check();
+    // SAFETY: this file is compiled for targets that have NEON; the strip's extents are checked.
+    unsafe { f16_strip(strip) };
+}
+
+/// # Safety
+/// The strip is checked.
+#[target_feature(enable = "neon")]
+unsafe fn f16_strip(strip: &F16Strip<'_>) {
+    for (first, width) in tiles(strip.n_pixels, F16_PIXELS) {
+        // SAFETY: the strip is checked, and the tile's pixels are the strip's.
+        unsafe {
+            match width {
+                1 => f16_tile::<1>(strip, first),
+                2 => f16_tile::<2>(strip, first),
+                3 => f16_tile::<3>(strip, first),
+                4 => f16_tile::<4>(strip, first),
+                5 => f16_tile::<5>(strip, first),
+                6 => f16_tile::<6>(strip, first),
+                7 => f16_tile::<7>(strip, first),
+                _ => f16_tile::<F16_PIXELS>(strip, first),
+            }
+        }
+    }
+}
+
+/// One tile of `P` pixels.
+///
+/// # Safety
+/// The strip is checked; `first + P <= n_pixels`.
+#[target_feature(enable = "neon")]
+unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
+    // SAFETY: 8 values, 4 a load.
+    let bias = unsafe { [neon::vld1q_f32(strip.bias.as_ptr()), neon::vld1q_f32(strip.bias.as_ptr().add(4))] };
+    let mut acc = [bias; P];
+    let mut w = strip.weights.as_ptr();
+    for r in 0..strip.n_runs {
+        let start = first * strip.pixel_stride + r * strip.run_stride;
+        for k in 0..strip.run_len {
+            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run.
+            unsafe {
+                if P == 1 && k % 4 == 0 {
+                    prefetch(w);
+                }
+                let half = neon::vreinterpretq_f16_u16(neon::vld1q_u16(w));
+                let w0 = neon::vcvt_f32_f16(neon::vget_low_f16(half));
+                let w1 = neon::vcvt_high_f32_f16(half);
+                w = w.add(GROUP);
+                let x = strip.input.as_ptr().add(start + k);
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    let x = *x.add(p * strip.pixel_stride);
+                    acc[0] = neon::vfmaq_n_f32(acc[0], w0, x);
+                    acc[1] = neon::vfmaq_n_f32(acc[1], w1, x);
+                }
+            }
+        }
+    }
+    let (zero, nan) = (neon::vdupq_n_f32(0.0), neon::vdupq_n_u32(0x7fc0_0000));
+    for (p, acc) in acc.into_iter().enumerate() {
+        let bits = acc.map(|a| {
+            let bits = neon::vreinterpretq_u32_f32(a);
+            let stored = if strip.relu {
+                neon::vandq_u32(bits, neon::vcgtq_f32(a, zero))
+            } else {
+                neon::vbslq_u32(neon::vceqq_f32(a, a), bits, nan)
+            };
+            neon::vreinterpretq_s32_u32(stored)
+        });
+        store_pairs(&strip.words[(first + p) * strip.stride..][..4], bits);
+    }
+}
+
+/// Asks for the weights that a lone pixel needs next: nothing else hides the memory behind a dense layer.
+#[inline]
+pub(super) fn prefetch<T>(w: *const T) {
+    // SAFETY: a hint; it reads nothing and never faults, wherever the address points.
+    unsafe {
+        asm!("prfm pldl1strm, [{0}]", in(reg) w.wrapping_byte_add(PREFETCH_BYTES), options(readonly, nostack, preserves_flags));
+    }
+}
+
+/// How far ahead: some 100 ns at 10 GB/s.
+const PREFETCH_BYTES: usize = 1024;
