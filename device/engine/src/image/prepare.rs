@@ -10,7 +10,7 @@ use super::{Filter, Image, Resize, fit};
 /// of the rule, scale, mean and standard deviation, the engine does (f16) or the weights hold (int8).
 ///
 /// Gray is made before the resize, as `Image.convert("L").resize(..)` does. A fourth channel is opaque, 255.
-pub fn prepare(image: &Image, rule: &Preprocess, input: Shape) -> Vec<u8> {
+pub fn prepare(image: Image, rule: &Preprocess, input: Shape) -> Vec<u8> {
     let filter = match rule.filter {
         ResizeFilter::Nearest => Filter::Nearest,
         ResizeFilter::Box => Filter::Box,
@@ -26,7 +26,7 @@ pub fn prepare(image: &Image, rule: &Preprocess, input: Shape) -> Vec<u8> {
     let fitted = |image: &Image| fit(image.view(), resize, filter, width, height).into_data();
     match input.channels {
         1 => fitted(&image.to_gray()),
-        4 => fitted(image).chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect(),
-        _ => fitted(image),
+        4 => fitted(&image).chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect(),
+        _ => fitted(&image),
     }
 }
