@@ -12,11 +12,11 @@ mod minmax;
 mod percentile;
 
 use rayon::prelude::*;
+use vgg_edge_blob::Preprocess;
 
 pub use histogram::Histogram;
 
 use crate::graph::Graph;
-use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::samples::Samples;
@@ -74,7 +74,7 @@ impl Calibration {
         graph: &Graph,
         reference: &Reference,
         samples: &Samples,
-        preprocess: &Preprocess,
+        rule: &Preprocess,
         progress: &Progress,
     ) -> anyhow::Result<Self> {
         let bar = progress.bar("calibrate", samples.len());
@@ -84,7 +84,7 @@ impl Calibration {
             .into_par_iter()
             .try_fold(empty, |mut histograms, i| {
                 let picture = samples.picture(i)?;
-                let input = preprocess.normalize(&picture.data);
+                let input = crate::preprocess::normalize(rule, &picture.data);
                 for output in reference.outputs(&input)? {
                     histograms[output.layer_idx].add(&output.values);
                 }
