@@ -1,2 +1,46 @@
-//! Argument parsing of the host program.
-fn main() {}
+//! Argument parsing of the host program; `cargo xtask` runs it.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use vgg_edge_host::commands::{demo, eval, hint, inspect, logs, quantize};
+use vgg_edge_host::progress::Progress;
+
+/// vgg-edge on the workstation: trained weights to files for the board
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Quantizes the bundled network, classifies the bundled pictures, compares with f32
+    Demo(demo::DemoArgs),
+    Inspect(inspect::InspectArgs),
+    Quantize(quantize::QuantizeArgs),
+    Eval(eval::EvalArgs),
+    Logs(logs::LogsArgs),
+}
+
+fn main() -> ExitCode {
+    let progress = Progress::Terminal;
+    let result = match Cli::parse().command {
+        Command::Demo(args) => args.run(&progress),
+        Command::Inspect(args) => args.run(),
+        Command::Quantize(args) => args.run(&progress),
+        Command::Eval(args) => args.run(&progress),
+        Command::Logs(args) => args.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = hint(&error) {
+                eprintln!("\nhint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

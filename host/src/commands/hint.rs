@@ -1,0 +1,34 @@
+//! What a user can do about an error. Library errors say what is wrong; remedies are named here only.
+
+use crate::import::ImportError;
+use crate::preprocess::PreprocessError;
+use vgg_edge_blob::{BlobError, WriteError};
+
+/// A remedy for `error`, if one is known.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if let Some(PreprocessError::Unknown { .. }) = cause.downcast_ref() {
+            return Some(
+                "pass the rule the network was trained with: `--preprocess keras-caffe` for Keras' VGG16, \
+                 `--preprocess torchvision` for torchvision's"
+                    .to_owned(),
+            );
+        }
+        if let Some(error) = cause.downcast_ref::<BlobError>() {
+            return Some(match error {
+                BlobError::UnsupportedVersion { .. } => {
+                    "re-create the blob with `cargo xtask quantize`, or use the program version that wrote it".to_owned()
+                }
+                BlobError::BadMagic { .. } => "expected a file that `cargo xtask quantize` wrote".to_owned(),
+                _ => "the copy may be incomplete or damaged; create or copy it again".to_owned(),
+            });
+        }
+        if let Some(WriteError::Overflow { .. }) = cause.downcast_ref() {
+            return Some("this layer cannot be int8; use `--scheme f16`".to_owned());
+        }
+        if let Some(error) = cause.downcast_ref::<ImportError>() {
+            return error.hint();
+        }
+        None
+    })
+}

@@ -1,0 +1,152 @@
+//! `quantize`: weights and pictures to a blob.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{bail, ensure};
+use clap::{Args, ValueEnum};
+use vgg_edge_blob::Scheme;
+
+use super::{PreprocessArgs, WeightsArgs, human_bytes, labels};
+use crate::calibrate::Method;
+use crate::convert::Conversion;
+use crate::pack;
+use crate::progress::Progress;
+use crate::report;
+use crate::samples::Samples;
+
+/// Fewer calibration pictures than this deserve a warning.
+const FEW_PICTURES: usize = 32;
+
+/// Number format of the blob.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemeArg {
+    /// 8-bit weights and activations
+    Int8,
+    /// half-precision weights, f32 arithmetic
+    F16,
+}
+
+/// How activation ranges are chosen.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodArg {
+    /// from the smallest to the largest value
+    Minmax,
+    /// so that --percentile percent of the values lie inside
+    Percentile,
+}
+
+/// Converts a trained network to a file for the board
+#[derive(Args, Clone, Debug)]
+pub struct QuantizeArgs {
+    /// Weights: Keras .h5 (model or weights alone) or .safetensors with torchvision names
+    pub weights: PathBuf,
+    /// Folder with pictures like those the network will see; sub-folders are fine
+    #[arg(long, value_name = "DIR")]
+    pub calib: PathBuf,
+    /// The blob to write
+    #[arg(short, long, value_name = "MODEL.vgg")]
+    pub output: PathBuf,
+    /// Number format
+    #[arg(long, value_enum, default_value = "int8")]
+    pub scheme: SchemeArg,
+    /// How activation ranges are chosen (int8)
+    #[arg(long, value_enum)]
+    pub method: Option<MethodArg>,
+    /// Percent of the values inside the range, for --method percentile [default: 99.99]
+    #[arg(long, value_name = "PERCENT")]
+    pub percentile: Option<f64>,
+    /// Use at most so many of the pictures, evenly spaced
+    #[arg(long, value_name = "N")]
+    pub max_pictures: Option<usize>,
+    /// Class labels, one a line; default: WEIGHTS.labels.txt beside the weights, if it is there
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub preprocess: PreprocessArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub weights_args: WeightsArgs,
+}
+
+impl QuantizeArgs {
+    fn method(&self) -> anyhow::Result<Method> {
+        let percent = self.percentile.unwrap_or(DEFAULT_PERCENTILE);
+        ensure!(percent > 50.0 && percent <= 100.0, "--percentile is {percent}, expected more than 50, at most 100");
+        match (self.method, self.percentile) {
+            (Some(MethodArg::Minmax), Some(_)) => bail!("--percentile goes with --method percentile"),
+            (Some(MethodArg::Minmax), None) => Ok(Method::MinMax),
+            (Some(MethodArg::Percentile), _) | (None, Some(_)) => Ok(Method::Percentile(percent)),
+            (None, None) => Ok(DEFAULT_METHOD),
+        }
+    }
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever stage fails; nothing is written then.
+    pub fn run(&self, progress: &Progress) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let method = self.method()?;
+        let scheme = match self.scheme {
+            SchemeArg::Int8 => Scheme::Int8,
+            SchemeArg::F16 => Scheme::F16,
+        };
+        ensure!(
+            scheme == Scheme::Int8 || (self.method.is_none() && self.percentile.is_none()),
+            "--method and --percentile go with --scheme int8"
+        );
+        let imported = {
+            let spinner = progress.spinner("import");
+            let imported = self.weights_args.import(&self.weights)?;
+            spinner.finish_and_clear();
+            imported
+        };
+        let graph = &imported.graph;
+        eprintln!("weights: {}, {}, input {}, {} classes", self.weights.display(), imported.format, graph.input(), graph.classes());
+        let rule = self.preprocess.find(&self.weights, graph.input())?;
+        let labels = labels(self.labels.as_deref(), &self.weights)?;
+        let blob_rule = rule.to_blob();
+        let input = crate::quantize::blob_shape(graph.input());
+        let samples = Samples::open(&self.calib, &blob_rule, input)?;
+        let samples = match self.max_pictures {
+            Some(0) => bail!("--max-pictures is 0, expected at least 1"),
+            Some(n) => samples.thin(n),
+            None => samples,
+        };
+        eprintln!("calibration: {}, {} pictures", self.calib.display(), samples.len());
+        if scheme == Scheme::Int8 && samples.len() < FEW_PICTURES {
+            eprintln!(
+                "warning: {} calibration pictures are few; ranges are reliable from about {FEW_PICTURES} on",
+                samples.len()
+            );
+        }
+        let converted = Conversion { scheme, method, labels }.run(graph, &rule, &samples, progress)?;
+        pack::save(converted.bytes.as_slice(), &self.output)?;
+
+        let figures = &converted.figures;
+        print!("{}", report::table(&converted.sqnr));
+        println!();
+        println!("scheme     {}", figures.scheme);
+        if let Some(method) = &figures.method {
+            println!("ranges     {method}");
+        }
+        println!(
+            "agreement  {:.2} % with f32 on {} calibration pictures, mean KL {:.6}",
+            100.0 * figures.agreement,
+            figures.measured_pictures,
+            figures.mean_kl
+        );
+        println!("arena      {}", human_bytes(converted.arena_bytes as u64));
+        println!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64));
+        println!("written    {}", self.output.display());
+        eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+/// Percentile when none is named.
+const DEFAULT_PERCENTILE: f64 = 99.99;
+/// Method when none is named.
+pub(crate) const DEFAULT_METHOD: Method = Method::Percentile(DEFAULT_PERCENTILE);
