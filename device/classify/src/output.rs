@@ -189,7 +189,7 @@ pub(crate) fn print_facts(facts: &Facts<'_>, json: bool) -> Result<()> {
     let labels = if facts.labels.is_empty() { "no labels" } else { "with labels" };
     print_line(format_args!("classes     {}, {labels}", facts.classes))?;
     print_line(format_args!("self-test   {}", if facts.self_test { "yes" } else { "none" }))?;
-    print_line(format_args!("work        {:.1} million multiply-accumulates\n", facts.macs as f64 / 1e6))?;
+    print_line(format_args!("work        {} multiply-accumulates\n", count(facts.macs)))?;
     let name_width = facts.layers.iter().map(|l| l.name.chars().count()).max().unwrap_or(0).max(5);
     print_line(format_args!(
         "{:<name_width$}  {:<8} {:>15} {:>12} {:>12} {:>6} {:>8}",
@@ -209,6 +209,14 @@ pub(crate) fn print_facts(facts: &Facts<'_>, json: bool) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// A number for people.
+fn count(n: u64) -> String {
+    match n {
+        0..1_000_000 => n.to_string(),
+        _ => format!("{:.1} million", n as f64 / 1e6),
+    }
 }
 
 /// Bytes for people.
