@@ -2,6 +2,8 @@
 #![cfg_attr(not(any(feature = "write", test)), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "write")]
+mod aligned;
 mod check;
 mod error;
 pub mod layout;
@@ -13,6 +15,8 @@ pub mod requant;
 #[cfg(feature = "write")]
 mod write;
 
+#[cfg(feature = "write")]
+pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
 pub use model::{
     ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,

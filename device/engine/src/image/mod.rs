@@ -17,11 +17,13 @@
 #[cfg(feature = "decode")]
 mod decode;
 mod fit;
+mod prepare;
 mod resize;
 
 #[cfg(feature = "decode")]
 pub use decode::{DecodeError, Limits, decode};
 pub use fit::{Resize, fit};
+pub use prepare::prepare;
 pub use resize::Filter;
 
 use alloc::vec::Vec;

@@ -1,0 +1,179 @@
+//! The executor against plain loops: every kernel, band size and thread count, `==`.
+
+mod support;
+
+use support::{Part, Random, blob_bytes, f16_logits, int8_logits, model};
+use vgg_edge_blob::{Blob, Padding, Scheme, Shape};
+use vgg_edge_engine::pool::{Executor, Pool, Serial};
+use vgg_edge_engine::{Engine, Options, kernels};
+
+const SEED: u64 = 0x5EED_0001;
+
+fn conv(filters: u32, block: u16) -> Part {
+    Part::Conv { kernel: 3, filters, block }
+}
+
+fn pool(stride: u8, padding: Padding, block: u16) -> Part {
+    Part::Pool { stride, padding, block }
+}
+
+/// Networks named by what they are an edge of.
+fn networks() -> Vec<(&'static str, Shape, Vec<Part>)> {
+    let shape = |height, width, channels| Shape { height, width, channels };
+    let (valid, same) = (Padding::Valid, Padding::Same);
+    let vgg = vec![
+        conv(16, 1),
+        conv(16, 1),
+        pool(2, valid, 1),
+        conv(24, 2),
+        conv(24, 2),
+        conv(24, 2),
+        pool(2, valid, 2),
+        Part::Gap,
+        Part::Dense { units: 20 },
+        Part::Dense { units: 10 },
+    ];
+    vec![
+        ("vgg of two blocks", shape(20, 28, 3), vgg),
+        ("one convolution, map output", shape(5, 7, 3), vec![conv(8, 1)]),
+        (
+            "widths off the group",
+            shape(9, 11, 3),
+            vec![conv(5, 1), conv(13, 1), pool(2, valid, 1), Part::Dense { units: 3 }],
+        ),
+        (
+            "odd sides, valid pool drops an edge",
+            shape(13, 7, 1),
+            vec![conv(8, 1), pool(2, valid, 1), conv(8, 2), Part::Gap],
+        ),
+        (
+            "odd sides, same pool keeps it",
+            shape(13, 7, 4),
+            vec![conv(8, 1), pool(2, same, 1), conv(8, 2), Part::Gap, Part::Dense { units: 2 }],
+        ),
+        (
+            "pool stride 1, valid",
+            shape(12, 10, 3),
+            vec![
+                conv(8, 1),
+                conv(8, 1),
+                pool(1, valid, 1),
+                conv(8, 2),
+                pool(1, valid, 2),
+                Part::Dense { units: 4 },
+            ],
+        ),
+        (
+            "pool stride 1, same",
+            shape(8, 8, 3),
+            vec![conv(8, 1), pool(1, same, 1), conv(16, 1), pool(1, same, 1), Part::Dense { units: 9 }],
+        ),
+        (
+            "1x1 filters between",
+            shape(10, 6, 3),
+            vec![
+                conv(16, 1),
+                Part::Conv { kernel: 1, filters: 24, block: 1 },
+                conv(8, 1),
+                pool(2, valid, 1),
+                Part::Gap,
+                Part::Dense { units: 4 },
+            ],
+        ),
+        ("one row", shape(1, 9, 3), vec![conv(8, 1), conv(8, 1), Part::Gap, Part::Dense { units: 4 }]),
+        ("one pixel", shape(1, 1, 3), vec![conv(8, 1), conv(8, 1), Part::Dense { units: 4 }]),
+        ("dense only", shape(3, 5, 3), vec![Part::Dense { units: 17 }, Part::Dense { units: 4 }]),
+        (
+            "two pools in a row",
+            shape(16, 16, 3),
+            vec![conv(8, 1), pool(2, valid, 1), pool(2, valid, 1), Part::Dense { units: 4 }],
+        ),
+        (
+            "tall map, many bands",
+            shape(96, 5, 3),
+            vec![conv(8, 1), conv(8, 1), conv(8, 1), pool(2, valid, 1), Part::Gap, Part::Dense { units: 4 }],
+        ),
+    ]
+}
+
+fn check(scheme: Scheme, expect: fn(&vgg_edge_blob::NewModel, &[u8]) -> Vec<f32>) {
+    println!("seed {SEED:#x}");
+    let pools: Vec<Box<dyn Executor>> =
+        vec![Box::new(Serial), Box::new(Pool::new(2).unwrap()), Box::new(Pool::new(4).unwrap())];
+    for (name, input, parts) in networks() {
+        let mut random = Random(SEED);
+        let model = model(&mut random, scheme, input, &parts);
+        let bytes = blob_bytes(&model);
+        let blob = Blob::parse(bytes.as_slice()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        blob.verify_checksums().unwrap();
+        let pictures: Vec<Vec<u8>> =
+            (0..2).map(|_| (0..input.len()).map(|_| random.range(0, 255) as u8).collect()).collect();
+        let expected: Vec<Vec<f32>> = pictures.iter().map(|p| expect(&model, p)).collect();
+        for kernel in kernels::available() {
+            for executor in &pools {
+                for l2_bytes in [1, 4 << 10, 32 << 10, 512 << 10] {
+                    let options = Options { l2_bytes, ..Options::default() };
+                    let mut engine = Engine::new(&blob, kernel, executor.as_ref(), options).unwrap();
+                    for (picture, expected) in pictures.iter().zip(&expected) {
+                        let logits = engine.run(picture).unwrap();
+                        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                        assert!(
+                            bits(logits) == bits(expected),
+                            "{name}, {}, {} threads, L2 {l2_bytes}: {logits:?}, expected {expected:?}",
+                            kernel.name(),
+                            executor.n_threads(),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_equals_plain_loops() {
+    check(Scheme::Int8, int8_logits);
+}
+
+#[test]
+fn f16_equals_plain_loops() {
+    check(Scheme::F16, f16_logits);
+}
+
+#[test]
+fn early_blocks_run_in_bands_that_fit_the_cache() {
+    let parts = [conv(64, 1), conv(64, 1), pool(2, Padding::Valid, 1), Part::Gap, Part::Dense { units: 10 }];
+    let input = Shape { height: 224, width: 224, channels: 3 };
+    let bytes = blob_bytes(&model(&mut Random(SEED), Scheme::Int8, input, &parts));
+    let blob = Blob::parse(bytes.as_slice()).unwrap();
+    let kernel = kernels::available().last().unwrap();
+    let engine = Engine::new(&blob, kernel, &Serial, Options::default()).unwrap();
+    let block = engine.blocks()[0];
+    assert_eq!((block.n_layers, block.n_bands > 10), (3, true), "{block:?}");
+    assert!(block.window_bytes < 256 << 10, "{block:?}");
+    // Block 1's maps of 224x224x64 would take 3.2 MB each.
+    assert!(engine.arena_bytes() < 1_300_000, "{}", engine.arena_bytes());
+}
+
+#[test]
+fn a_picture_of_another_size_is_refused() {
+    let bytes = blob_bytes(&model(
+        &mut Random(1),
+        Scheme::Int8,
+        Shape { height: 2, width: 2, channels: 3 },
+        &[conv(8, 1)],
+    ));
+    let blob = Blob::parse(bytes.as_slice()).unwrap();
+    let kernel = kernels::available().last().unwrap();
+    let mut engine = Engine::new(&blob, kernel, &Serial, Options::default()).unwrap();
+    assert_eq!(
+        engine.run(&[0; 11]).unwrap_err().to_string(),
+        "the picture has 11 bytes, the network's input 12"
+    );
+    let small = Options { max_arena_bytes: 100, ..Options::default() };
+    let error = Engine::new(&blob, kernel, &Serial, small).err().unwrap().to_string();
+    assert!(
+        error.starts_with("the network needs an arena of ") && error.ends_with(" bytes, the limit is 100"),
+        "{error}"
+    );
+}

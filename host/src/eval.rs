@@ -1,0 +1,207 @@
+//! Accuracy of a blob or of a weights file over labelled pictures, alone or against a reference.
+
+use anyhow::{Context, bail, ensure};
+use rayon::prelude::*;
+use serde::Serialize;
+use vgg_edge_blob::{AlignedBytes, Blob, Preprocess, Shape};
+
+use crate::convert::engine;
+use crate::graph::Graph;
+use crate::progress::Progress;
+use crate::reference::Reference;
+use crate::report::{Accuracy, Comparison, Rates};
+use crate::samples::Samples;
+
+/// A network that can be asked for logits.
+pub enum Network {
+    /// A blob, on the device's engine.
+    Blob(AlignedBytes),
+    /// A weights file, in f32.
+    Weights {
+        /// The runnable graph.
+        reference: Box<Reference>,
+        /// Its input.
+        input: Shape,
+        /// Its classes.
+        classes: usize,
+        /// From picture to input.
+        rule: Preprocess,
+    },
+}
+
+impl Network {
+    /// An imported graph, run in f32.
+    ///
+    /// # Errors
+    /// When the reference cannot be built.
+    pub fn of_graph(graph: &Graph, rule: Preprocess) -> anyhow::Result<Self> {
+        let s = graph.input();
+        let input = Shape { height: s.height as u32, width: s.width as u32, channels: s.channels as u32 };
+        let reference = Box::new(Reference::new(graph).context("f32 reference")?);
+        Ok(Self::Weights { reference, input, classes: graph.classes(), rule })
+    }
+
+    /// From picture to input, and the input's shape.
+    pub fn rule(&self) -> anyhow::Result<(Preprocess, Shape)> {
+        match self {
+            Self::Blob(bytes) => {
+                let blob = Blob::parse(bytes.as_slice())?;
+                Ok((*blob.preprocess(), blob.input()))
+            }
+            Self::Weights { rule, input, .. } => Ok((*rule, *input)),
+        }
+    }
+
+    fn classes(&self) -> anyhow::Result<usize> {
+        match self {
+            Self::Blob(bytes) => Ok(Blob::parse(bytes.as_slice())?.n_classes()),
+            Self::Weights { classes, .. } => Ok(*classes),
+        }
+    }
+
+    /// Labels, if the network has them.
+    fn labels(&self) -> Vec<String> {
+        match self {
+            Self::Blob(bytes) => {
+                Blob::parse(bytes.as_slice()).map(|b| b.labels().map(str::to_owned).collect()).unwrap_or_default()
+            }
+            Self::Weights { .. } => Vec::new(),
+        }
+    }
+
+    /// Logits of every picture, in order; every core works.
+    fn logits(&self, samples: &Samples, what: &'static str, progress: &Progress) -> anyhow::Result<Vec<Vec<f32>>> {
+        let bar = progress.bar(what, samples.len());
+        let pictures = (0..samples.len()).into_par_iter();
+        match self {
+            Self::Blob(bytes) => {
+                let blob = Blob::parse(bytes.as_slice())?;
+                let run = |engine: &mut anyhow::Result<_>, i| {
+                    let engine: &mut vgg_edge_engine::Engine<'_> =
+                        engine.as_mut().map_err(|e| anyhow::anyhow!("{e:#}"))?;
+                    let logits = engine.run(&samples.picture(i)?.data)?.to_vec();
+                    bar.inc(1);
+                    Ok(logits)
+                };
+                pictures.map_init(|| engine(&blob), run).collect()
+            }
+            Self::Weights { reference, rule, .. } => {
+                let run = |i| {
+                    let picture = samples.picture(i)?;
+                    let output = reference.run(&crate::preprocess::normalize(rule, &picture.data))?;
+                    bar.inc(1);
+                    Ok(output.logits)
+                };
+                pictures.map(run).collect()
+            }
+        }
+    }
+}
+
+/// What `eval` prints. Fields may be added.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Pictures seen.
+    pub pictures: u64,
+    /// Share of pictures whose class comes first.
+    pub top1: f64,
+    /// Share of pictures whose class is among the first five.
+    pub top5: f64,
+    /// The reference's rates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Rates>,
+    /// Share of pictures on which both name the same class first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+    /// Mean divergence of the probabilities from the reference's, nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_kl: Option<f64>,
+}
+
+/// Runs `network`, and `reference` if there is one, over the pictures of `folder`.
+///
+/// # Errors
+/// A folder without classes, or whose classes are not the network's; a picture that cannot be read.
+pub fn evaluate(
+    network: &Network,
+    reference: Option<&Network>,
+    folder: &std::path::Path,
+    progress: &Progress,
+) -> anyhow::Result<Evaluation> {
+    let (rule, input) = network.rule()?;
+    let samples = Samples::open(folder, &rule, input)?;
+    let n_classes = network.classes()?;
+    let class_of = classes(samples.classes(), &network.labels(), n_classes)
+        .with_context(|| format!("folder {}", folder.display()))?;
+    let mut truth = Vec::with_capacity(samples.len());
+    for (path, class) in samples.labelled() {
+        match class {
+            Some(class) => truth.push(class_of[class]),
+            None => bail!("picture {} lies beside the class folders, expected inside one", path.display()),
+        }
+    }
+    let logits = network.logits(&samples, "evaluate", progress)?;
+    let mut accuracy = Accuracy::default();
+    logits.iter().zip(&truth).for_each(|(l, &t)| accuracy.add(l, t));
+    let mut evaluation = Evaluation {
+        pictures: accuracy.pictures(),
+        top1: accuracy.top1(),
+        top5: accuracy.top5(),
+        reference: None,
+        agreement: None,
+        mean_kl: None,
+    };
+    if let Some(reference) = reference {
+        let found = reference.classes()?;
+        ensure!(found == n_classes, "the reference has {found} classes, the model {n_classes}");
+        let (rule, input) = reference.rule()?;
+        let samples = Samples::open(folder, &rule, input)?;
+        let wanted = reference.logits(&samples, "reference", progress)?;
+        let (mut accuracy, mut comparison) = (Accuracy::default(), Comparison::default());
+        wanted.iter().zip(&truth).for_each(|(l, &t)| accuracy.add(l, t));
+        wanted.iter().zip(&logits).for_each(|(w, l)| comparison.add(w, l));
+        evaluation.reference = Some(Rates::from(&accuracy));
+        evaluation.agreement = Some(comparison.agreement());
+        evaluation.mean_kl = Some(comparison.mean_kl());
+    }
+    Ok(evaluation)
+}
+
+/// The network's class of each folder: by label where the network has labels, else by the order of names, as
+/// Keras' and torchvision's folder loaders number them.
+fn classes(folders: &[String], labels: &[String], n_classes: usize) -> anyhow::Result<Vec<usize>> {
+    ensure!(!folders.is_empty(), "no sub-folder with pictures, expected one a class");
+    if !labels.is_empty() {
+        let class = |folder: &String| {
+            let found = labels.iter().position(|l| l == folder);
+            found.with_context(|| format!("sub-folder `{folder}` is not a label of the network"))
+        };
+        return folders.iter().map(class).collect();
+    }
+    let found = folders.len();
+    ensure!(
+        found == n_classes,
+        "{found} class folders, the network has {n_classes} classes and no labels to match names with"
+    );
+    Ok((0..n_classes).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn folders_match_labels_or_else_their_order() {
+        let labels = names(&["cat", "dog", "ant"]);
+        assert_eq!(classes(&names(&["ant", "cat"]), &labels, 3).unwrap(), [2, 0]);
+        assert_eq!(classes(&names(&["a", "b"]), &[], 2).unwrap(), [0, 1]);
+        let unknown = classes(&names(&["cow"]), &labels, 3).unwrap_err().to_string();
+        assert_eq!(unknown, "sub-folder `cow` is not a label of the network");
+        let few = classes(&names(&["a"]), &[], 2).unwrap_err().to_string();
+        assert_eq!(few, "1 class folders, the network has 2 classes and no labels to match names with");
+    }
+}

@@ -1,0 +1,131 @@
+//! The graph as the device runs it: activations fused into the layers they follow, layers that do nothing gone.
+//!
+//! ```text
+//! Conv, Relu, Conv, Relu, MaxPool, Flatten, Dropout, Dense, Softmax
+//!   └──┬───┘    └──┬───┘     │                         │
+//!    Conv+ReLU  Conv+ReLU  MaxPool                   Dense (logits; softmax runs on the device in f32)
+//! ```
+
+use crate::graph::{ActivationShape, Graph, Op, Padding, Tensor};
+
+/// A layer of the device.
+#[derive(Clone, Debug)]
+pub struct Fused<'g> {
+    /// Name of the layer with the weights.
+    pub name: &'g str,
+    /// What it computes.
+    pub op: FusedOp<'g>,
+    /// Layer of the graph whose output this one's is, its ReLU included: where calibration looks.
+    pub output_idx: usize,
+    /// What it takes.
+    pub input: ActivationShape,
+    /// Layers with the same number run together.
+    pub block: u16,
+}
+
+/// What a [`Fused`] layer computes.
+#[derive(Clone, Debug)]
+pub enum FusedOp<'g> {
+    /// Convolution: HWIO weights.
+    Conv {
+        /// `[side][side][in][out]`.
+        weights: &'g Tensor,
+        /// `[out]`.
+        bias: &'g Tensor,
+        /// Whether a ReLU follows.
+        relu: bool,
+    },
+    /// 2x2 max-pool.
+    MaxPool {
+        /// 1 or 2.
+        stride: usize,
+        /// Border rule.
+        padding: Padding,
+    },
+    /// Mean over height and width.
+    GlobalAvgPool,
+    /// Dense: `[in][out]` weights.
+    Dense {
+        /// `[in][out]`.
+        weights: &'g Tensor,
+        /// `[out]`.
+        bias: &'g Tensor,
+        /// Whether a ReLU follows.
+        relu: bool,
+    },
+}
+
+/// A network that the device cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// A ReLU with nothing to fuse into.
+    #[error("layer `{layer}`: ReLU follows {before}, expected a convolution or dense layer")]
+    Relu {
+        /// The ReLU.
+        layer: String,
+        /// What comes before.
+        before: &'static str,
+    },
+    /// Stored layers number blocks with 16 bits.
+    #[error("{found} blocks, the limit is 65535")]
+    TooManyBlocks {
+        /// Number found.
+        found: usize,
+    },
+}
+
+/// Lowers a graph. Blocks end behind each max-pool, as in the network's own naming.
+///
+/// # Errors
+/// [`LowerError`] when a ReLU cannot be fused.
+pub fn lower(graph: &Graph) -> Result<Vec<Fused<'_>>, LowerError> {
+    let mut fused: Vec<Fused<'_>> = Vec::new();
+    let mut block = 0usize;
+    for (layer_idx, layer) in graph.layers().iter().enumerate() {
+        let op = match &layer.op {
+            Op::Relu => {
+                match fused.last_mut().map(|f| (&mut f.op, &mut f.output_idx)) {
+                    Some((FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. }, output_idx)) => {
+                        (*relu, *output_idx) = (true, layer_idx);
+                    }
+                    other => {
+                        let before = match other {
+                            Some((FusedOp::MaxPool { .. }, _)) => "a max-pool",
+                            Some(_) => "an average pool",
+                            None => "the picture",
+                        };
+                        return Err(LowerError::Relu { layer: layer.name.clone(), before });
+                    }
+                }
+                continue;
+            }
+            // In NHWC flattening moves nothing, dropout does nothing, and softmax runs on the logits.
+            Op::Flatten | Op::Dropout { .. } | Op::Softmax => continue,
+            Op::Conv { weights, bias } => FusedOp::Conv { weights, bias, relu: false },
+            Op::Dense { weights, bias } => FusedOp::Dense { weights, bias, relu: false },
+            &Op::MaxPool { stride, padding } => FusedOp::MaxPool { stride, padding },
+            Op::GlobalAvgPool => FusedOp::GlobalAvgPool,
+        };
+        let by_rows = matches!(op, FusedOp::Conv { .. } | FusedOp::MaxPool { .. });
+        let before = fused.last().map(|f| &f.op);
+        let starts_block = match before {
+            None => false,
+            Some(FusedOp::MaxPool { .. }) => true,
+            Some(FusedOp::Conv { .. }) => !by_rows,
+            Some(_) => true,
+        };
+        block += usize::from(starts_block);
+        fused.push(Fused {
+            name: &layer.name,
+            op,
+            output_idx: layer_idx,
+            // A flatten in between changes the form of the shape, never its values.
+            input: match fused.last() {
+                Some(f) => graph.output_shape(f.output_idx),
+                None => graph.input_shape(0),
+            },
+            block: u16::try_from(block).map_err(|_| LowerError::TooManyBlocks { found: block })?,
+        });
+    }
+    Ok(fused)
+}

@@ -1,0 +1,162 @@
+//! f32 graph and ranges to the model that the blob writer takes.
+//!
+//! ```text
+//! Graph ─► lower (fuse) ─► fold (preprocessing into the first layer) ─► int8 | f16 ─► NewModel
+//! ```
+
+mod f16;
+mod fold;
+mod int8;
+mod lower;
+
+use vgg_edge_blob::{
+    NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
+};
+
+pub use fold::OhwiWeights;
+pub use lower::{Fused, FusedOp, LowerError, lower};
+
+use crate::calibrate::{Calibration, Method};
+use crate::graph::{self, Graph};
+
+/// Why a graph cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// The device cannot run it.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// A scale that has no fixed-point form.
+    #[error("layer `{layer}`, channel {channel}: scale {found:e} has no fixed-point form")]
+    Scale {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+        /// The scale.
+        found: f64,
+    },
+    /// A weight that half precision cannot hold.
+    #[error("layer `{layer}`, channel {channel}: weight {found} is beyond half precision's 65504")]
+    HalfRange {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+        /// The weight.
+        found: f32,
+    },
+}
+
+/// An input map's shape as the blob writes it.
+fn blob_shape(shape: graph::Shape) -> BlobShape {
+    BlobShape { height: shape.height as u32, width: shape.width as u32, channels: shape.channels as u32 }
+}
+
+/// Quantizes to int8 with the ranges that `method` takes from `calibration`.
+///
+/// # Errors
+/// [`QuantizeError`].
+pub fn to_int8(
+    graph: &Graph,
+    rule: &Preprocess,
+    calibration: &Calibration,
+    method: Method,
+) -> Result<NewModel, QuantizeError> {
+    let fused = lower(graph)?;
+    let mut quant = int8::PICTURE;
+    let mut layers = Vec::with_capacity(fused.len());
+    for (i, f) in fused.iter().enumerate() {
+        let last = i + 1 == fused.len();
+        let range = || method.range(calibration.histogram(f.output_idx));
+        let mut out = quant;
+        let op = match f.op {
+            FusedOp::MaxPool { stride, padding } => max_pool(stride, padding),
+            FusedOp::GlobalAvgPool => {
+                let relu = quant.zero_point == -128;
+                let pixels = f.input.len() / f.input.channels().max(1);
+                let own = int8::activation(range(), relu);
+                out = int8::widened(own, quant.scale, &[1.0 / pixels as f64]);
+                let fixed = int8::average(f.name, quant, out, pixels)?;
+                NewOp::GlobalAvgPool { multiplier: fixed.multiplier, shift: fixed.shift }
+            }
+            FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. } => {
+                let weights = ohwi(f, i == 0, rule);
+                let weights = if i == 0 { weights.fold(rule, f.input.channels()) } else { weights };
+                let scales = int8::weight_scales(&weights, quant.scale);
+                let gives_logits = last && matches!(f.op, FusedOp::Dense { .. });
+                out = int8::widened(int8::activation(range(), relu), quant.scale, &scales);
+                let pad = if i == 0 { fold::padding(rule, f.input.channels()) } else { [quant.zero_point; 4] };
+                let target = (!gives_logits).then_some(out);
+                let linear = int8::linear(f.name, &weights, &scales, quant, target, relu, pad)?;
+                if gives_logits {
+                    out = Quantization { scale: 0.0, zero_point: 0 };
+                }
+                linear_op(f, linear)
+            }
+        };
+        layers.push(layer(f, op, quant, out));
+        quant = out;
+    }
+    Ok(model(graph, rule, Scheme::Int8, layers))
+}
+
+/// Converts to f16 weights.
+///
+/// # Errors
+/// [`QuantizeError`].
+pub fn to_f16(graph: &Graph, rule: &Preprocess) -> Result<NewModel, QuantizeError> {
+    let none = Quantization { scale: 0.0, zero_point: 0 };
+    let mut layers = Vec::new();
+    for (i, f) in lower(graph)?.iter().enumerate() {
+        let op = match f.op {
+            FusedOp::MaxPool { stride, padding } => max_pool(stride, padding),
+            FusedOp::GlobalAvgPool => NewOp::GlobalAvgPool { multiplier: 0, shift: 0 },
+            FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. } => {
+                linear_op(f, f16::linear(f.name, &ohwi(f, i == 0, rule), relu)?)
+            }
+        };
+        layers.push(layer(f, op, none, none));
+    }
+    Ok(model(graph, rule, Scheme::F16, layers))
+}
+
+/// A layer's weights in OHWI order; the first layer's in the picture's channel order.
+fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
+    let (FusedOp::Conv { weights, bias, .. } | FusedOp::Dense { weights, bias, .. }) = f.op else {
+        return OhwiWeights { weights: Vec::new(), bias: Vec::new() };
+    };
+    let ohwi =
+        OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() };
+    if first { ohwi.in_picture_order(rule, f.input.channels()) } else { ohwi }
+}
+
+fn linear_op(f: &Fused<'_>, linear: vgg_edge_blob::NewLinear) -> NewOp {
+    match f.op {
+        FusedOp::Conv { weights, .. } => NewOp::Conv { kernel: weights.shape()[0] as u8, linear },
+        _ => NewOp::Dense(linear),
+    }
+}
+
+fn max_pool(stride: usize, padding: graph::Padding) -> NewOp {
+    let padding = match padding {
+        graph::Padding::Valid => Padding::Valid,
+        graph::Padding::Same => Padding::Same,
+    };
+    NewOp::MaxPool { stride: stride as u8, padding }
+}
+
+fn layer(f: &Fused<'_>, op: NewOp, in_quant: Quantization, out_quant: Quantization) -> NewLayer {
+    NewLayer { name: f.name.to_owned(), op, block: f.block, in_quant, out_quant, sqnr_db: f32::NAN }
+}
+
+fn model(graph: &Graph, rule: &Preprocess, scheme: Scheme, layers: Vec<NewLayer>) -> NewModel {
+    NewModel {
+        scheme,
+        input: blob_shape(graph.input()),
+        preprocess: *rule,
+        layers,
+        labels: Vec::new(),
+        golden: None,
+        metadata: String::new(),
+    }
+}
