@@ -1,2 +1,51 @@
-//! The classifier program.
-fn main() {}
+//! `classify`: what is in this picture? Runs a vgg-edge model on this machine.
+//!
+//! ```text
+//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | info | verify | bench ─► output
+//! ```
+//!
+//! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
+#![deny(unsafe_code)]
+
+mod args;
+mod bench;
+mod info;
+mod log;
+mod map;
+mod model;
+mod output;
+mod picture;
+mod run;
+mod threads;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = start_log(&args).and_then(|()| match &args.command {
+        Command::Run(run) => run::run(run),
+        Command::Info(info) => info::info(info),
+        Command::Verify(verify) => verify::verify(verify),
+        Command::Bench(bench) => bench::bench(bench),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(args: &Args) -> anyhow::Result<()> {
+    match &args.log {
+        Some(sink) => log::start(sink),
+        None => Ok(()),
+    }
+}

@@ -271,7 +271,8 @@ mod threads {
                         *first = Some(panic);
                     } else {
                         // A payload whose destructor panics must not unwind through here.
-                        core::mem::forget(panic);
+                        let dropped = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                        dropped.unwrap_or_else(core::mem::forget);
                     }
                 }
             }

@@ -1,0 +1,101 @@
+//! The command line: `classify run|info|verify|bench`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Classifies pictures with a vgg-edge model.
+#[derive(Debug, Parser)]
+#[command(name = "classify", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// Write the binary defmt log to FILE, or to `stderr`; `cargo xtask logs` decodes it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Classify pictures: the best classes of each, with their probabilities
+    Run(Run),
+    /// Show what a model file holds
+    Info(Info),
+    /// Check a model file's integrity and run its self-test on every kernel of this CPU
+    Verify(Verify),
+    /// Measure the latency of a model here
+    Bench(Bench),
+}
+
+/// `classify run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Model file
+    pub(crate) model: PathBuf,
+    /// Pictures, JPEG or PNG
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Classes to show for each picture
+    #[arg(long, value_name = "K", default_value = "5")]
+    pub(crate) top: NonZeroUsize,
+    /// Print a JSON object for each picture, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the time of every layer, on stderr
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// Say on stderr what is loaded, which kernel runs and how long it takes
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// `classify info`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Info {
+    /// Model file
+    pub(crate) model: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `classify verify`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// Model file
+    pub(crate) model: PathBuf,
+}
+
+/// `classify bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// Model file
+    pub(crate) model: PathBuf,
+    /// Timed runs, exactly
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub(crate) runs: NonZeroUsize,
+    /// Runs before the timed ones
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) warmup: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// How a model runs; no choice changes a result.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct EngineArgs {
+    /// Threads [default: the big cores that this process may use]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Kernel to use, such as `neon` [default: the best this CPU can run]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+}

@@ -1,0 +1,83 @@
+//! `classify bench`: exactly N timed runs of the network on one picture.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use vgg_edge_blob::Blob;
+use vgg_edge_engine::pool::Executor;
+
+use crate::args::Bench;
+use crate::model::{self, ModelFile, milliseconds};
+use crate::output;
+
+/// What was measured; milliseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) model: String,
+    pub(crate) kernel: &'static str,
+    pub(crate) threads: usize,
+    pub(crate) runs: usize,
+    pub(crate) median: f32,
+    pub(crate) p95: f32,
+    pub(crate) min: f32,
+    pub(crate) max: f32,
+}
+
+pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
+    let kernel = model::kernel(&args.engine)?;
+    let file = ModelFile::open(&args.model)?;
+    let blob = file.blob()?;
+    let pool = model::pool(&args.engine, kernel)?;
+    let mut engine = file.engine(&blob, kernel, &pool, false)?;
+    let picture = picture(&blob);
+    for _ in 0..args.warmup {
+        engine.run(&picture)?;
+    }
+    let mut times = Vec::with_capacity(args.runs.get());
+    for _ in 0..args.runs.get() {
+        let start = Instant::now();
+        engine.run(&picture)?;
+        times.push(milliseconds(start));
+    }
+    times.sort_by(f32::total_cmp);
+    output::print_measurement(
+        &Measurement {
+            model: file.path().display().to_string(),
+            kernel: kernel.name(),
+            threads: pool.n_threads(),
+            runs: times.len(),
+            median: quantile(&times, 0.5),
+            p95: quantile(&times, 0.95),
+            min: quantile(&times, 0.0),
+            max: quantile(&times, 1.0),
+        },
+        args.json,
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The self-test's picture, or noise of the same size (the time depends on neither).
+fn picture(blob: &Blob<'_>) -> Vec<u8> {
+    if let Some(golden) = blob.golden() {
+        return golden.input.to_vec();
+    }
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..blob.input().len()).map(|_| noise()).collect()
+}
+
+/// The smallest value that at least a share `q` of the sorted values do not exceed; the median of an even
+/// number is the mean of its two middle values.
+pub(crate) fn quantile(sorted: &[f32], q: f32) -> f32 {
+    let n = sorted.len();
+    let at = |i: usize| sorted.get(i).copied().unwrap_or(f32::NAN);
+    if q == 0.5 && n.is_multiple_of(2) && n > 0 {
+        return (at(n / 2 - 1) + at(n / 2)) / 2.0;
+    }
+    at(((q * n as f32).ceil() as usize).clamp(1, n.max(1)) - 1)
+}

@@ -1,0 +1,129 @@
+//! `classify info`: what a model file holds, as a table or as JSON.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+use vgg_edge_blob::{Blob, ChannelOrder, Layer, LayerOp, ResizeRule, Weights, layout};
+
+use crate::args::Info;
+use crate::model::ModelFile;
+use crate::output;
+
+/// The facts of a model file.
+#[derive(Debug, Serialize)]
+pub(crate) struct Facts<'a> {
+    pub(crate) model: String,
+    pub(crate) bytes: usize,
+    pub(crate) version: u16,
+    pub(crate) scheme: &'static str,
+    /// Rows, columns, channels.
+    pub(crate) input: [u32; 3],
+    pub(crate) preprocess: Preprocess,
+    pub(crate) classes: usize,
+    pub(crate) labels: Vec<&'a str>,
+    pub(crate) self_test: bool,
+    pub(crate) macs: u64,
+    pub(crate) layers: Vec<LayerFacts<'a>>,
+    /// What the host tool wrote about how the file was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metadata: Option<serde_json::Value>,
+}
+
+/// `value = (pixel * scale - mean) / std`, mean and std in the order of `order`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Preprocess {
+    pub(crate) order: &'static str,
+    pub(crate) scale: f32,
+    pub(crate) mean: Vec<f32>,
+    pub(crate) std: Vec<f32>,
+    pub(crate) resize: String,
+    pub(crate) filter: String,
+}
+
+/// One layer.
+#[derive(Debug, Serialize)]
+pub(crate) struct LayerFacts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) kind: &'static str,
+    /// Rows, columns, channels.
+    pub(crate) output: [u32; 3],
+    pub(crate) weight_bytes: usize,
+    pub(crate) macs: u64,
+    pub(crate) block: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sqnr_db: Option<f32>,
+}
+
+pub(crate) fn info(args: &Info) -> Result<ExitCode> {
+    let file = ModelFile::open(&args.model)?;
+    let blob = file.blob()?;
+    output::print_facts(&facts(args.model.display().to_string(), &blob), args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn facts<'a>(model: String, blob: &Blob<'a>) -> Facts<'a> {
+    let input = blob.input();
+    let rule = blob.preprocess();
+    let n_channels = input.channels as usize;
+    let layers: Vec<LayerFacts<'a>> = blob.layers().map(|layer| layer_facts(&layer)).collect();
+    let preprocess = Preprocess {
+        order: match rule.order {
+            ChannelOrder::Rgb => "rgb",
+            ChannelOrder::Bgr => "bgr",
+            ChannelOrder::Gray => "gray",
+        },
+        scale: rule.scale,
+        mean: rule.mean.iter().copied().take(n_channels).collect(),
+        std: rule.std.iter().copied().take(n_channels).collect(),
+        resize: match rule.resize {
+            ResizeRule::Stretch => "stretch".to_owned(),
+            ResizeRule::ShorterSideCenterCrop(side) => format!("shorter-side {side}, center-crop"),
+        },
+        filter: format!("{:?}", rule.filter).to_lowercase(),
+    };
+    Facts {
+        model,
+        bytes: blob.file_len(),
+        version: layout::VERSION,
+        scheme: blob.scheme().name(),
+        input: [input.height, input.width, input.channels],
+        preprocess,
+        classes: blob.n_classes(),
+        labels: blob.labels().collect(),
+        self_test: blob.golden().is_some(),
+        macs: layers.iter().map(|layer| layer.macs).sum(),
+        layers,
+        metadata: serde_json::from_str(blob.metadata()).ok(),
+    }
+}
+
+fn layer_facts<'a>(layer: &Layer<'a>) -> LayerFacts<'a> {
+    let linear = match layer.op {
+        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => Some(linear),
+        LayerOp::MaxPool { .. } | LayerOp::GlobalAvgPool { .. } => None,
+    };
+    LayerFacts {
+        name: layer.name,
+        kind: kind(&layer.op),
+        output: [layer.output.height, layer.output.width, layer.output.channels],
+        weight_bytes: linear.map_or(0, |linear| match linear.weights {
+            Weights::S8 { data, .. } => size_of_val(data),
+            Weights::F16 { data, .. } => size_of_val(data),
+        }),
+        macs: layer.macs(),
+        block: layer.block,
+        sqnr_db: layer.sqnr_db.is_finite().then_some(layer.sqnr_db),
+    }
+}
+
+/// The kind of a layer, as tables name it.
+pub(crate) fn kind(op: &LayerOp<'_>) -> &'static str {
+    match op {
+        LayerOp::Conv { kernel: 3, .. } => "conv3x3",
+        LayerOp::Conv { .. } => "conv1x1",
+        LayerOp::MaxPool { .. } => "maxpool",
+        LayerOp::GlobalAvgPool { .. } => "avgpool",
+        LayerOp::Dense(_) => "dense",
+    }
+}

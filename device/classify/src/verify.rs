@@ -1,0 +1,27 @@
+//! `classify verify`: every checksum, then the self-test on every kernel of this CPU.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use vgg_edge_engine::kernels;
+
+use crate::args::{EngineArgs, Verify};
+use crate::model::{self, ModelFile};
+use crate::output;
+
+pub(crate) fn verify(args: &Verify) -> Result<ExitCode> {
+    let file = ModelFile::open(&args.model)?;
+    let blob = file.blob()?;
+    output::print_line(format_args!("checksums  ok, {} bytes", blob.file_len()))?;
+    if blob.golden().is_none() {
+        output::print_line(format_args!("self-test  none: the file has no golden picture"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let pool = model::pool(&EngineArgs::default(), kernels::best())?;
+    for kernel in kernels::available() {
+        let mut engine = file.engine(&blob, kernel, &pool, false)?;
+        engine.self_test().with_context(|| format!("{}: {}", file.path().display(), kernel.name()))?;
+        output::print_line(format_args!("self-test  ok, {}", kernel.name()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
