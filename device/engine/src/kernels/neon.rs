@@ -31,7 +31,7 @@ struct Neon;
 /// Pixels of the widest int8 tile: 4 accumulators each.
 const S8_PIXELS: usize = 4;
 /// Pixels of the widest f16 tile: 2 accumulators each.
-const F16_PIXELS: usize = 8;
+const F16_PIXELS: usize = 12;
 
 impl Kernel for Neon {
     fn name(&self) -> &'static str {
@@ -239,6 +239,10 @@ unsafe fn f16_strip(strip: &F16Strip<'_>) {
                 5 => f16_tile::<5>(strip, first),
                 6 => f16_tile::<6>(strip, first),
                 7 => f16_tile::<7>(strip, first),
+                8 => f16_tile::<8>(strip, first),
+                9 => f16_tile::<9>(strip, first),
+                10 => f16_tile::<10>(strip, first),
+                11 => f16_tile::<11>(strip, first),
                 _ => f16_tile::<F16_PIXELS>(strip, first),
             }
         }
@@ -257,22 +261,22 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
     let mut acc = [bias; P];
     let mut w = strip.weights.as_ptr();
     for r in 0..strip.n_runs {
-        let start = first * strip.pixel_stride + r * strip.run_stride;
-        for k in 0..strip.run_len {
+        let run = strip.input.as_ptr().wrapping_add(first * strip.pixel_stride + r * strip.run_stride);
+        let mut x: [_; P] = core::array::from_fn(|p| run.wrapping_add(p * strip.pixel_stride));
+        for _ in 0..strip.run_len {
             // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run.
             unsafe {
-                if P == 1 && k % 4 == 0 {
+                if P == 1 {
                     prefetch(w);
                 }
                 let half = neon::vreinterpretq_f16_u16(neon::vld1q_u16(w));
                 let w0 = neon::vcvt_f32_f16(neon::vget_low_f16(half));
                 let w1 = neon::vcvt_high_f32_f16(half);
                 w = w.add(GROUP);
-                let x = strip.input.as_ptr().add(start + k);
-                for (p, acc) in acc.iter_mut().enumerate() {
-                    let x = *x.add(p * strip.pixel_stride);
-                    acc[0] = neon::vfmaq_n_f32(acc[0], w0, x);
-                    acc[1] = neon::vfmaq_n_f32(acc[1], w1, x);
+                for (acc, x) in acc.iter_mut().zip(&mut x) {
+                    let x = load_f32_post(x);
+                    acc[0] = neon::vfmaq_laneq_f32::<0>(acc[0], w0, x);
+                    acc[1] = neon::vfmaq_laneq_f32::<0>(acc[1], w1, x);
                 }
             }
         }
@@ -290,6 +294,23 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
         });
         store_pairs(&strip.words[(first + p) * strip.stride..][..4], bits);
     }
+}
+
+/// One value into lane 0, with post-increment. In assembly, since the compiler would copy it into all lanes,
+/// and that costs a vector operation.
+///
+/// # Safety
+/// A value at `x`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_f32_post(x: &mut *const f32) -> neon::float32x4_t {
+    let value;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ldr {v:s}, [{x}], #4", v = out(vreg) value, x = inout(reg) *x,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    value
 }
 
 /// Asks for the weights that a lone pixel needs next: nothing else hides the memory behind a dense layer.
