@@ -538,3 +538,25 @@ fn panics(kernel: &dyn Kernel, message: &str, run: impl FnOnce()) {
     let found = found.downcast_ref::<String>().expect("a formatted message");
     assert!(found.contains(message), "{name}: found {found:?}, expected {message:?}");
 }
+
+#[test]
+fn kernels_md_describes_these_files() {
+    let doc = include_str!("../KERNELS.md");
+    let files = [
+        ("scalar.rs", include_str!("../src/kernels/scalar.rs")),
+        ("neon.rs", include_str!("../src/kernels/neon.rs")),
+        ("dotprod.rs", include_str!("../src/kernels/dotprod.rs")),
+        ("i8mm.rs", include_str!("../src/kernels/i8mm.rs")),
+        ("avx2.rs", include_str!("../src/kernels/avx2.rs")),
+    ];
+    let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+    let rows = files.map(|(name, text)| {
+        format!("| `{name}` | `{:016x}` |", text.bytes().fold(0xcbf2_9ce4_8422_2325, fnv))
+    });
+    for row in &rows {
+        assert!(doc.contains(row.as_str()), "KERNELS.md: expected these hashes:\n{}", rows.join("\n"));
+    }
+    for row in TABLE {
+        assert!(doc.contains(row.name), "KERNELS.md does not name {}", row.name);
+    }
+}

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! 4 values x 4 channels of weights, a register:   w = [o0 k0..3 | o1 k0..3 | o2 k0..3 | o3 k0..3]
-//! 16 values of pixel p, a register:               x = [k0..3 | k4..7 | k8..11 | k12..15]
+//! 8 values of pixel p, half a register:           x = [k0..3 | k4..7]
 //! sdot acc.4s, w.16b, x.4b[l]                     acc[o] += w[o][4l..4l+4] . x[4l..4l+4]
 //! ```
 //!
-//! A tile is 8 pixels times 8 channels: 16 accumulators, 8 registers of activations, 8 of weights.
+//! A tile is 8 pixels times 8 channels: 16 accumulators, 8 registers of activations, 4 of weights. Activations
+//! come 8 at a time since a 64-bit load costs the in-order A55 half of what a 128-bit load does.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
@@ -72,37 +73,21 @@ unsafe fn s8(strip: &S8Strip<'_>, out: S8Output<'_>) {
 /// # Safety
 /// The CPU has FEAT_DotProd; the strip is checked; `first + P <= n_pixels`.
 #[target_feature(enable = "neon,dotprod")]
+#[inline(never)] // the registers are the tile's own
 pub(super) unsafe fn tile<const P: usize>(strip: &S8Strip<'_>, first: usize, finish: &Finish<'_>) {
     // [pixel][channels 0..4, 4..8]
     let mut acc = [[neon::vdupq_n_s32(0); 2]; P];
     let mut w = strip.weights.as_ptr();
     for r in 0..strip.n_runs {
-        let start = first * strip.pixel_stride + r * strip.run_stride;
-        let mut k = 0;
-        while k + 16 <= strip.run_len {
-            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run,
-            // so all 16 values and all 128 weights of this step are inside.
+        let run = strip.input.as_ptr().wrapping_add(first * strip.pixel_stride + r * strip.run_stride);
+        for k in (0..strip.run_len).step_by(8) {
+            // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run;
+            // run_len is a multiple of 8, so all 8 values and all 64 weights of this step are inside.
             unsafe {
-                let x = strip.input.as_ptr().add(start + k);
                 if P == 1 {
                     prefetch(w);
-                    prefetch(w.add(64));
                 }
-                let x: [_; P] = core::array::from_fn(|p| neon::vld1q_s8(x.add(p * strip.pixel_stride)));
-                step::<P, 0>(&mut acc, w, &x);
-                step::<P, 1>(&mut acc, w.add(32), &x);
-                step::<P, 2>(&mut acc, w.add(64), &x);
-                step::<P, 3>(&mut acc, w.add(96), &x);
-                w = w.add(128);
-            }
-            k += 16;
-        }
-        if k < strip.run_len {
-            // SAFETY: as above; run_len is a multiple of 8, so 8 values and 64 weights are left.
-            unsafe {
-                let x = strip.input.as_ptr().add(start + k);
-                let zero = neon::vdup_n_s8(0);
-                let load = |p| neon::vcombine_s8(neon::vld1_s8(x.add(p * strip.pixel_stride)), zero);
+                let load = |p| neon::vld1_s8(run.add(p * strip.pixel_stride + k));
                 let x: [_; P] = core::array::from_fn(load);
                 step::<P, 0>(&mut acc, w, &x);
                 step::<P, 1>(&mut acc, w.add(32), &x);
@@ -124,23 +109,23 @@ pub(super) unsafe fn tile<const P: usize>(strip: &S8Strip<'_>, first: usize, fin
 unsafe fn step<const P: usize, const L: i32>(
     acc: &mut [[neon::int32x4_t; 2]; P],
     w: *const i8,
-    x: &[neon::int8x16_t; P],
+    x: &[neon::int8x8_t; P],
 ) {
     // SAFETY: the caller's promise.
     let [w0, w1] = unsafe { [neon::vld1q_s8(w), neon::vld1q_s8(w.add(16))] };
     for (acc, &x) in acc.iter_mut().zip(x) {
-        acc[0] = vdotq_laneq_s32::<L>(acc[0], w0, x);
-        acc[1] = vdotq_laneq_s32::<L>(acc[1], w1, x);
+        acc[0] = vdotq_lane_s32::<L>(acc[0], w0, x);
+        acc[1] = vdotq_lane_s32::<L>(acc[1], w1, x);
     }
 }
 
 /// `sdot` by element; the intrinsic of this name is not stable yet.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
-fn vdotq_laneq_s32<const L: i32>(
+fn vdotq_lane_s32<const L: i32>(
     mut acc: neon::int32x4_t,
     a: neon::int8x16_t,
-    b: neon::int8x16_t,
+    b: neon::int8x8_t,
 ) -> neon::int32x4_t {
     // SAFETY: registers only.
     unsafe {

@@ -77,36 +77,30 @@ unsafe fn s8(strip: &S8Strip<'_>, out: S8Output<'_>) {
 /// # Safety
 /// The CPU has FEAT_I8MM; the strip is checked; `first + 2 * N <= n_pixels + 1`.
 #[target_feature(enable = "neon,i8mm")]
+#[inline(never)] // the registers are the tile's own
 unsafe fn tile<const N: usize>(strip: &S8Strip<'_>, first: usize, finish: &Finish<'_>) {
     let n_pixels = (2 * N).min(strip.n_pixels - first);
     // [pair][channels 01, 23, 45, 67]
     let mut acc = [[neon::vdupq_n_s32(0); 4]; N];
     let mut w = strip.weights.as_ptr();
     for r in 0..strip.n_runs {
-        let start = first * strip.pixel_stride + r * strip.run_stride;
-        let last = (n_pixels - 1) * strip.pixel_stride;
-        let mut k = 0;
-        while k < strip.run_len {
+        let run = strip.input.as_ptr().wrapping_add(first * strip.pixel_stride + r * strip.run_stride);
+        let pixel = |p: usize| run.wrapping_add(p.min(n_pixels - 1) * strip.pixel_stride);
+        let mut x: [_; N] = core::array::from_fn(|i| [pixel(2 * i), pixel(2 * i + 1)]);
+        for _ in 0..strip.run_len / 8 {
             // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run;
             // run_len is a multiple of 8, so all 8 values and all 64 weights of this step are inside.
             unsafe {
-                let x = strip.input.as_ptr().add(start + k);
                 let (w03, w47) = (load_pairs(w), load_pairs(w.add(16)));
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let second = if i + 1 == N { last } else { (2 * i + 1) * strip.pixel_stride };
-                    let x = neon::vcombine_s8(
-                        neon::vld1_s8(x.add(2 * i * strip.pixel_stride)),
-                        neon::vld1_s8(x.add(second)),
-                    );
+                w = w.add(64);
+                for (acc, x) in acc.iter_mut().zip(&mut x) {
+                    let x = load_two_post(x);
                     acc[0] = vmmlaq_s32(acc[0], x, w03[0]);
                     acc[1] = vmmlaq_s32(acc[1], x, w03[1]);
                     acc[2] = vmmlaq_s32(acc[2], x, w47[0]);
                     acc[3] = vmmlaq_s32(acc[3], x, w47[1]);
                 }
             }
-            // SAFETY: at most the end of the weights.
-            w = unsafe { w.add(64) };
-            k += 8;
         }
     }
     for (i, acc) in acc.into_iter().enumerate() {
@@ -119,6 +113,22 @@ unsafe fn tile<const N: usize>(strip: &S8Strip<'_>, first: usize, finish: &Finis
             finish.pixel(p + 1, high.map(|a| neon::vreinterpretq_s32_s64(a)));
         }
     }
+}
+
+/// 8 values of each of two pixels, with post-increment.
+///
+/// # Safety
+/// 8 values at each pointer.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_two_post([a, b]: &mut [*const i8; 2]) -> neon::int8x16_t {
+    let pair;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ldr {v:d}, [{a}], #8", "ld1 {{{v:v}.d}}[1], [{b}], #8", v = out(vreg) pair, a = inout(reg) *a,
+            b = inout(reg) *b, options(pure, readonly, nostack, preserves_flags));
+    }
+    pair
 }
 
 /// 8 values of 4 channels, two channels a register.

@@ -31,7 +31,7 @@ struct Neon;
 /// Pixels of the widest int8 tile: 4 accumulators each.
 const S8_PIXELS: usize = 4;
 /// Pixels of the widest f16 tile: 2 accumulators each.
-const F16_PIXELS: usize = 8;
+const F16_PIXELS: usize = 12;
 
 impl Kernel for Neon {
     fn name(&self) -> &'static str {
@@ -72,42 +72,85 @@ unsafe fn s8(strip: &S8Strip<'_>, out: S8Output<'_>) {
 /// # Safety
 /// The strip is checked; `first + P <= n_pixels`.
 #[target_feature(enable = "neon")]
+#[inline(never)] // the registers are the tile's own
 unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, finish: &Finish<'_>) {
     // [pixel][channels 01, 23, 45, 67]
     let mut acc = [[neon::vdupq_n_s32(0); 4]; P];
     let mut w = strip.weights.as_ptr();
     for r in 0..strip.n_runs {
-        let start = first * strip.pixel_stride + r * strip.run_stride;
-        let mut k = 0;
-        while k < strip.run_len {
+        let run = strip.input.as_ptr().wrapping_add(first * strip.pixel_stride + r * strip.run_stride);
+        let mut x: [_; P] = core::array::from_fn(|p| run.wrapping_add(p * strip.pixel_stride));
+        for _ in 0..strip.run_len / 8 {
             // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run;
             // run_len is a multiple of 8, so all 8 values and all 64 weights of this step are inside.
             unsafe {
-                let x = strip.input.as_ptr().add(start + k);
                 if P == 1 {
                     prefetch(w);
                 }
-                for half in 0..2 {
-                    let w0 = neon::vld1q_s8(w.add(16 * half));
-                    let w1 = neon::vld1q_s8(w.add(32 + 16 * half));
-                    for (p, acc) in acc.iter_mut().enumerate() {
-                        let x = x.add(p * strip.pixel_stride).cast::<i32>();
-                        let x0 = neon::vreinterpretq_s8_s32(neon::vld1q_dup_s32(x));
-                        let x1 = neon::vreinterpretq_s8_s32(neon::vld1q_dup_s32(x.add(1)));
-                        let low = neon::vmull_s8(neon::vget_low_s8(w0), neon::vget_low_s8(x0));
-                        let low = neon::vmlal_s8(low, neon::vget_low_s8(w1), neon::vget_low_s8(x1));
-                        acc[2 * half] = neon::vpadalq_s16(acc[2 * half], low);
-                        let high = neon::vmlal_high_s8(neon::vmull_high_s8(w0, x0), w1, x1);
-                        acc[2 * half + 1] = neon::vpadalq_s16(acc[2 * half + 1], high);
-                    }
-                }
+                let load = |i: usize| neon::vld1q_s8(w.add(16 * i));
+                let weights = [load(0), load(1), load(2), load(3)];
                 w = w.add(64);
+                // A pixel ahead: in-order cores wait for a load that is used at once.
+                let mut next = load_8_post(&mut x[0]);
+                for p in 0..P {
+                    let values = next;
+                    if p + 1 < P {
+                        next = load_8_post(&mut x[p + 1]);
+                    }
+                    multiply(&mut acc[p], &weights, values);
+                }
             }
-            k += 8;
         }
     }
     for (p, acc) in acc.into_iter().enumerate() {
         finish.pixel(first + p, [neon::vpaddq_s32(acc[0], acc[1]), neon::vpaddq_s32(acc[2], acc[3])]);
+    }
+}
+
+/// 8 values, k0..3 in all four lanes of one register and k4..7 of another (`ld1r`), with post-increment.
+/// In assembly, since the compiler, once it knows that the halves of a register are equal, trades `smull2`
+/// for `ext` and `smull`.
+///
+/// # Safety
+/// 8 values at `x`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_8_post(x: &mut *const i8) -> [neon::int8x16_t; 2] {
+    let (x0, x1);
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ld1r {{{x0:v}.4s}}, [{x}], #4", "ld1r {{{x1:v}.4s}}, [{x}], #4", x0 = out(vreg) x0,
+            x1 = out(vreg) x1, x = inout(reg) *x, options(pure, readonly, nostack, preserves_flags));
+    }
+    [x0, x1]
+}
+
+/// 8 values times 8 channels: weights of k0..3 for channels 0..4 and 4..8, then of k4..7. In one block of
+/// assembly, since the compiler moves all multiplications to the front, and its temporaries to the stack.
+#[target_feature(enable = "neon")]
+#[inline]
+fn multiply(acc: &mut [neon::int32x4_t; 4], w: &[neon::int8x16_t; 4], x: [neon::int8x16_t; 2]) {
+    let [acc0, acc1, acc2, acc3] = acc;
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "smull  {t0:v}.8h, {wa0:v}.8b,  {x0:v}.8b",
+            "smull2 {t1:v}.8h, {wa0:v}.16b, {x0:v}.16b",
+            "smull  {t2:v}.8h, {wb0:v}.8b,  {x0:v}.8b",
+            "smull2 {t3:v}.8h, {wb0:v}.16b, {x0:v}.16b",
+            "smlal  {t0:v}.8h, {wa1:v}.8b,  {x1:v}.8b",
+            "smlal2 {t1:v}.8h, {wa1:v}.16b, {x1:v}.16b",
+            "smlal  {t2:v}.8h, {wb1:v}.8b,  {x1:v}.8b",
+            "smlal2 {t3:v}.8h, {wb1:v}.16b, {x1:v}.16b",
+            "sadalp {acc0:v}.4s, {t0:v}.8h",
+            "sadalp {acc1:v}.4s, {t1:v}.8h",
+            "sadalp {acc2:v}.4s, {t2:v}.8h",
+            "sadalp {acc3:v}.4s, {t3:v}.8h",
+            acc0 = inout(vreg) *acc0, acc1 = inout(vreg) *acc1, acc2 = inout(vreg) *acc2,
+            acc3 = inout(vreg) *acc3, wa0 = in(vreg) w[0], wb0 = in(vreg) w[1], wa1 = in(vreg) w[2],
+            wb1 = in(vreg) w[3], x0 = in(vreg) x[0], x1 = in(vreg) x[1], t0 = out(vreg) _, t1 = out(vreg) _,
+            t2 = out(vreg) _, t3 = out(vreg) _, options(pure, nomem, nostack, preserves_flags)
+        );
     }
 }
 
@@ -196,6 +239,10 @@ unsafe fn f16_strip(strip: &F16Strip<'_>) {
                 5 => f16_tile::<5>(strip, first),
                 6 => f16_tile::<6>(strip, first),
                 7 => f16_tile::<7>(strip, first),
+                8 => f16_tile::<8>(strip, first),
+                9 => f16_tile::<9>(strip, first),
+                10 => f16_tile::<10>(strip, first),
+                11 => f16_tile::<11>(strip, first),
                 _ => f16_tile::<F16_PIXELS>(strip, first),
             }
         }
@@ -207,28 +254,29 @@ unsafe fn f16_strip(strip: &F16Strip<'_>) {
 /// # Safety
 /// The strip is checked; `first + P <= n_pixels`.
 #[target_feature(enable = "neon")]
+#[inline(never)] // the registers are the tile's own
 unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
     // SAFETY: 8 values, 4 a load.
     let bias = unsafe { [neon::vld1q_f32(strip.bias.as_ptr()), neon::vld1q_f32(strip.bias.as_ptr().add(4))] };
     let mut acc = [bias; P];
     let mut w = strip.weights.as_ptr();
     for r in 0..strip.n_runs {
-        let start = first * strip.pixel_stride + r * strip.run_stride;
-        for k in 0..strip.run_len {
+        let run = strip.input.as_ptr().wrapping_add(first * strip.pixel_stride + r * strip.run_stride);
+        let mut x: [_; P] = core::array::from_fn(|p| run.wrapping_add(p * strip.pixel_stride));
+        for _ in 0..strip.run_len {
             // SAFETY: `check` found run_len values behind every pixel's start and 8 * run_len weights a run.
             unsafe {
-                if P == 1 && k % 4 == 0 {
+                if P == 1 {
                     prefetch(w);
                 }
                 let half = neon::vreinterpretq_f16_u16(neon::vld1q_u16(w));
                 let w0 = neon::vcvt_f32_f16(neon::vget_low_f16(half));
                 let w1 = neon::vcvt_high_f32_f16(half);
                 w = w.add(GROUP);
-                let x = strip.input.as_ptr().add(start + k);
-                for (p, acc) in acc.iter_mut().enumerate() {
-                    let x = *x.add(p * strip.pixel_stride);
-                    acc[0] = neon::vfmaq_n_f32(acc[0], w0, x);
-                    acc[1] = neon::vfmaq_n_f32(acc[1], w1, x);
+                for (acc, x) in acc.iter_mut().zip(&mut x) {
+                    let x = load_f32_post(x);
+                    acc[0] = neon::vfmaq_laneq_f32::<0>(acc[0], w0, x);
+                    acc[1] = neon::vfmaq_laneq_f32::<0>(acc[1], w1, x);
                 }
             }
         }
@@ -248,12 +296,30 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
     }
 }
 
+/// One value into lane 0, with post-increment. In assembly, since the compiler would copy it into all lanes,
+/// and that costs a vector operation.
+///
+/// # Safety
+/// A value at `x`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_f32_post(x: &mut *const f32) -> neon::float32x4_t {
+    let value;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("ldr {v:s}, [{x}], #4", v = out(vreg) value, x = inout(reg) *x,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    value
+}
+
 /// Asks for the weights that a lone pixel needs next: nothing else hides the memory behind a dense layer.
 #[inline]
 pub(super) fn prefetch<T>(w: *const T) {
     // SAFETY: a hint; it reads nothing and never faults, wherever the address points.
     unsafe {
-        asm!("prfm pldl1strm, [{0}]", in(reg) w.wrapping_byte_add(PREFETCH_BYTES), options(readonly, nostack, preserves_flags));
+        asm!("prfm pldl1strm, [{w}, #{ahead}]", w = in(reg) w, ahead = const PREFETCH_BYTES,
+            options(readonly, nostack, preserves_flags));
     }
 }
 
