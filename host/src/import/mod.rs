@@ -1,0 +1,127 @@
+//! Weights files to graphs: the content decides the format, not the name.
+//!
+//! | starts with | format | importer |
+//! |---|---|---|
+//! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras_h5` |
+//! | u64 header length, then `{` | safetensors with torchvision names | `safetensors` |
+//!
+//! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
+//! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
+//!
+//! ```no_run
+//! use vgg_edge_host::import::{ImportOptions, import};
+//! let imported = import("vgg16_cifar10.h5".as_ref(), &ImportOptions::default())?;
+//! println!("{}", imported.graph.summary().render());
+//! # Ok::<(), vgg_edge_host::import::ImportError>(())
+//! ```
+
+mod error;
+mod keras_config;
+mod keras_h5;
+mod outline;
+mod safetensors;
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+pub use error::{ImportError, Problem};
+
+use crate::graph::{Arch, Graph, Shape};
+
+/// What the user knows about a file beyond its content. Everything is checked against the file.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ImportOptions {
+    /// The architecture, for files that do not describe one.
+    pub arch: Option<Arch>,
+    /// The picture the network takes, for files that do not say.
+    pub input: Option<Shape>,
+    /// The number of classes.
+    pub classes: Option<usize>,
+}
+
+/// Where a graph came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Keras HDF5 with the model's description.
+    KerasModel,
+    /// Keras HDF5 with weights alone.
+    KerasWeights,
+    /// safetensors with torchvision names.
+    Safetensors,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KerasModel => "Keras HDF5 model",
+            Self::KerasWeights => "Keras HDF5 weights",
+            Self::Safetensors => "safetensors, torchvision names",
+        })
+    }
+}
+
+/// A file's network.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The network.
+    pub graph: Graph,
+    /// What the file was.
+    pub format: Format,
+    /// What was concluded rather than read, a sentence each: show them to the user.
+    pub notes: Vec<String>,
+}
+
+/// Reads the network in `path`.
+///
+/// Errors name the file, the layer, what was found and what was expected. No file makes it panic, and none makes it take
+/// memory out of proportion to the file.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
+    read(path, options).map_err(|problem| ImportError::new(path, problem))
+}
+
+fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut start = Vec::new();
+    file.by_ref().take(4096).read_to_end(&mut start)?;
+    match sniff(&start, len)? {
+        Sniffed::Hdf5 => keras_h5::import(path, len, options),
+        Sniffed::Safetensors => safetensors::import(file, len, options),
+    }
+}
+
+enum Sniffed {
+    Hdf5,
+    Safetensors,
+}
+
+/// The format of a file of `len` bytes that begins with `start`.
+fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
+    const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+    if start.is_empty() {
+        return Err(Problem::Empty);
+    }
+    // HDF5 allows a user block: the signature is at 0, 512, 1024, 2048...
+    if [0, 512, 1024, 2048].iter().any(|&at| start.get(at..).is_some_and(|s| s.starts_with(HDF5))) {
+        return Ok(Sniffed::Hdf5);
+    }
+    if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
+        && u64::from_le_bytes(*header) < len.max(1 << 32)
+    {
+        return Ok(Sniffed::Safetensors);
+    }
+    let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
+    Err(match start {
+        [b'P', b'K', 3, 4, ..] => {
+            Problem::UnsupportedFormat { what: "a zip archive (Keras .keras or PyTorch .pth)" }
+        }
+        [0x80, 2..=5, ..] => Problem::UnsupportedFormat { what: "a pickle (PyTorch .pth)" },
+        [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
+        _ if start.get(4..8) == Some(b"TFL3") => Problem::UnsupportedFormat { what: "a TFLite model" },
+        _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
+        _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
+        _ => Problem::UnknownFormat { found: "of no known format" },
+    })
+}
