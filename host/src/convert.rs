@@ -5,16 +5,19 @@
 //!                                  self-test and the figures inside
 //! ```
 
+use std::collections::HashMap;
+
 use anyhow::{Context, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
-use vgg_edge_blob::{AlignedBytes, Blob, NewModel, Preprocess, Scheme};
+use vgg_edge_blob::{AlignedBytes, Blob, NewModel, Scheme};
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
 
 use crate::calibrate::{Calibration, Method};
 use crate::graph::Graph;
 use crate::pack;
+use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::quantize::{self, Fused};
 use crate::reference::Reference;
@@ -89,14 +92,14 @@ impl Conversion {
             graph.classes()
         );
         let fused = quantize::lower(graph)?;
-        let reference = Reference::with_all_outputs(graph).context("f32 reference")?;
+        let reference = Reference::with_outputs(graph).context("f32 reference")?;
         let (mut model, calibrated) = match self.scheme {
             Scheme::Int8 => {
                 let calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
-                (quantize::to_int8(graph, rule, &calibration, self.method)?, Some(calibration.n_pictures()))
+                (quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?, Some(calibration.n_pictures()))
             }
-            Scheme::F16 => (quantize::to_f16(graph, rule)?, None),
+            Scheme::F16 => (quantize::to_f16(graph, &rule.to_blob())?, None),
         };
         model.labels.clone_from(&self.labels);
         let draft = pack::to_bytes(model.clone())?;
@@ -146,15 +149,16 @@ fn measure(
             |engine, i| {
                 let engine = engine.as_mut().map_err(|e| anyhow::anyhow!("{e:#}"))?;
                 let picture = samples.picture(i)?;
-                let outputs = reference.outputs(&crate::preprocess::normalize(rule, &picture.data))?;
+                let (answer, outputs) = reference.run_with_outputs(&rule.normalize(&picture.data)?)?;
+                let outputs: HashMap<usize, &[f32]> =
+                    outputs.iter().map(|o| (o.layer_idx, o.data.as_slice())).collect();
                 let (mut sums, mut comparison) = empty();
                 let logits = engine.run_visiting(&picture.data, |layer_idx, first_row, values| {
-                    let real = &outputs[fused[layer_idx].output_idx].values;
+                    let Some(real) = outputs.get(&fused[layer_idx].layer_idx) else { return };
                     let row = blob.layer(layer_idx).map_or(1, |l| (l.output.width * l.output.channels) as usize);
                     sums[layer_idx].add(&real[first_row * row..][..values.len()], values);
                 })?;
-                let last = fused.last().map_or(0, |f| f.output_idx);
-                comparison.add(&outputs[last].values, logits);
+                comparison.add(&answer.logits, logits);
                 bar.inc(1);
                 anyhow::Ok((sums, comparison))
             },

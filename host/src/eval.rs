@@ -3,10 +3,11 @@
 use anyhow::{Context, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
-use vgg_edge_blob::{AlignedBytes, Blob, Preprocess, Shape};
+use vgg_edge_blob::{AlignedBytes, Blob, Shape};
 
 use crate::convert::engine;
 use crate::graph::Graph;
+use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::report::{Accuracy, Comparison, Rates};
@@ -35,20 +36,19 @@ impl Network {
     /// # Errors
     /// When the reference cannot be built.
     pub fn of_graph(graph: &Graph, rule: Preprocess) -> anyhow::Result<Self> {
-        let s = graph.input();
-        let input = Shape { height: s.height as u32, width: s.width as u32, channels: s.channels as u32 };
+        let input = crate::quantize::blob_shape(graph.input());
         let reference = Box::new(Reference::new(graph).context("f32 reference")?);
         Ok(Self::Weights { reference, input, classes: graph.classes(), rule })
     }
 
     /// From picture to input, and the input's shape.
-    pub fn rule(&self) -> anyhow::Result<(Preprocess, Shape)> {
+    pub fn rule(&self) -> anyhow::Result<(vgg_edge_blob::Preprocess, Shape)> {
         match self {
             Self::Blob(bytes) => {
                 let blob = Blob::parse(bytes.as_slice())?;
                 Ok((*blob.preprocess(), blob.input()))
             }
-            Self::Weights { rule, input, .. } => Ok((*rule, *input)),
+            Self::Weights { rule, input, .. } => Ok((rule.to_blob(), *input)),
         }
     }
 
@@ -88,7 +88,7 @@ impl Network {
             Self::Weights { reference, rule, .. } => {
                 let run = |i| {
                     let picture = samples.picture(i)?;
-                    let output = reference.run(&crate::preprocess::normalize(rule, &picture.data))?;
+                    let output = reference.run(&rule.normalize(&picture.data)?)?;
                     bar.inc(1);
                     Ok(output.logits)
                 };

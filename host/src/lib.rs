@@ -14,5 +14,17 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
+pub mod commands;
+pub mod convert;
+pub mod eval;
 pub mod graph;
 pub mod import;
+pub mod logs;
+pub mod pack;
+pub mod preprocess;
+pub mod progress;
+pub mod quantize;
+pub mod reference;
+pub mod report;
+pub mod samples;

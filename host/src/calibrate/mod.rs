@@ -12,11 +12,11 @@ mod minmax;
 mod percentile;
 
 use rayon::prelude::*;
-use vgg_edge_blob::Preprocess;
 
 pub use histogram::Histogram;
 
 use crate::graph::Graph;
+use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::samples::Samples;
@@ -84,9 +84,9 @@ impl Calibration {
             .into_par_iter()
             .try_fold(empty, |mut histograms, i| {
                 let picture = samples.picture(i)?;
-                let input = crate::preprocess::normalize(rule, &picture.data);
-                for output in reference.outputs(&input)? {
-                    histograms[output.layer_idx].add(&output.values);
+                let input = rule.normalize(&picture.data)?;
+                for output in reference.run_with_outputs(&input)?.1 {
+                    histograms[output.layer_idx].add(&output.data);
                 }
                 bar.inc(1);
                 anyhow::Ok(histograms)

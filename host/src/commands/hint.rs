@@ -1,6 +1,5 @@
 //! What a user can do about an error. Library errors say what is wrong; remedies are named here only.
 
-use crate::import::ImportError;
 use crate::preprocess::PreprocessError;
 use vgg_edge_blob::{BlobError, WriteError};
 
@@ -26,8 +25,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(WriteError::Overflow { .. }) = cause.downcast_ref() {
             return Some("this layer cannot be int8; use `--scheme f16`".to_owned());
         }
-        if let Some(error) = cause.downcast_ref::<ImportError>() {
-            return error.hint();
+        if let Some(crate::logs::LogsError::NoMessages { .. }) = cause.downcast_ref() {
+            return Some("pass the unstripped program: `--elf target/board/classify.debug`".to_owned());
         }
         None
     })

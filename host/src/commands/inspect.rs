@@ -114,7 +114,7 @@ fn kind(layer: &Layer<'_>) -> &'static str {
 
 fn render(s: &BlobSummary) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["Layer", "Kind", "Output Shape", "MACs", "SQNR dB"]);
+    table.load_style(presets::NOTHING).set_header(["Layer", "Kind", "Output Shape", "MACs", "SQNR dB"]);
     for row in &s.layers {
         let [h, w, c] = row.output;
         let sqnr = row.sqnr_db.map_or_else(|| "-".to_owned(), |db| format!("{db:.2}"));
@@ -126,6 +126,7 @@ fn render(s: &BlobSummary) -> String {
         }
     }
     let [h, w, c] = s.input;
+    let table: String = table.lines().map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(&l).trim_end())).collect();
     format!(
         "{table}\nscheme {}, input {h}x{w}x{c}, {} classes, {} MACs\nfile {}, arena {}\n{}\n",
         s.scheme,

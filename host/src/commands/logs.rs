@@ -30,6 +30,10 @@ impl LogsArgs {
             Some(path) => Box::new(File::open(path).with_context(|| format!("stream {}", path.display()))?),
             None => Box::new(io::stdin().lock()),
         };
-        crate::logs::decode(&self.elf, stream, io::stdout().lock(), !self.no_locations)
+        let summary = crate::logs::decode(&self.elf, stream, io::stdout().lock(), !self.no_locations)?;
+        if summary.malformed > 0 {
+            eprintln!("warning: {} frames skipped: damaged, or written by another program", summary.malformed);
+        }
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ pub struct OhwiWeights {
 }
 
 /// HWIO (or `[in][out]`) to OHWI: output channels from last to first.
-pub fn to_ohwi(weights: &[f32], outputs: usize) -> Vec<f32> {
+pub(super) fn to_ohwi(weights: &[f32], outputs: usize) -> Vec<f32> {
     let inputs = weights.len() / outputs.max(1);
     let mut ohwi = Vec::with_capacity(weights.len());
     for output in 0..outputs {
@@ -57,7 +57,7 @@ impl OhwiWeights {
 }
 
 /// The picture value, as the engine's i8 (`pixel - 128`), that stands for padding.
-pub fn padding(rule: &Preprocess, channels: usize) -> [i8; 4] {
+pub(super) fn padding(rule: &Preprocess, channels: usize) -> [i8; 4] {
     core::array::from_fn(|c| {
         if c >= channels {
             return 0;

@@ -15,8 +15,8 @@ pub struct Fused<'g> {
     pub name: &'g str,
     /// What it computes.
     pub op: FusedOp<'g>,
-    /// Layer of the graph whose output this one's is, its ReLU included: where calibration looks.
-    pub output_idx: usize,
+    /// The layer in the graph; the reference gives its output with the ReLU applied.
+    pub layer_idx: usize,
     /// What it takes.
     pub input: ActivationShape,
     /// Layers with the same number run together.
@@ -84,13 +84,11 @@ pub fn lower(graph: &Graph) -> Result<Vec<Fused<'_>>, LowerError> {
     for (layer_idx, layer) in graph.layers().iter().enumerate() {
         let op = match &layer.op {
             Op::Relu => {
-                match fused.last_mut().map(|f| (&mut f.op, &mut f.output_idx)) {
-                    Some((FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. }, output_idx)) => {
-                        (*relu, *output_idx) = (true, layer_idx);
-                    }
+                match fused.last_mut().map(|f| &mut f.op) {
+                    Some(FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. }) => *relu = true,
                     other => {
                         let before = match other {
-                            Some((FusedOp::MaxPool { .. }, _)) => "a max-pool",
+                            Some(FusedOp::MaxPool { .. }) => "a max-pool",
                             Some(_) => "an average pool",
                             None => "the picture",
                         };
@@ -118,10 +116,10 @@ pub fn lower(graph: &Graph) -> Result<Vec<Fused<'_>>, LowerError> {
         fused.push(Fused {
             name: &layer.name,
             op,
-            output_idx: layer_idx,
+            layer_idx,
             // A flatten in between changes the form of the shape, never its values.
             input: match fused.last() {
-                Some(f) => graph.output_shape(f.output_idx),
+                Some(f) => graph.output_shape(f.layer_idx),
                 None => graph.input_shape(0),
             },
             block: u16::try_from(block).map_err(|_| LowerError::TooManyBlocks { found: block })?,

@@ -48,7 +48,7 @@ pub enum QuantizeError {
 }
 
 /// An input map's shape as the blob writes it.
-fn blob_shape(shape: graph::Shape) -> BlobShape {
+pub(crate) fn blob_shape(shape: graph::Shape) -> BlobShape {
     BlobShape { height: shape.height as u32, width: shape.width as u32, channels: shape.channels as u32 }
 }
 
@@ -67,7 +67,7 @@ pub fn to_int8(
     let mut layers = Vec::with_capacity(fused.len());
     for (i, f) in fused.iter().enumerate() {
         let last = i + 1 == fused.len();
-        let range = || method.range(calibration.histogram(f.output_idx));
+        let range = || method.range(calibration.histogram(f.layer_idx));
         let mut out = quant;
         let op = match f.op {
             FusedOp::MaxPool { stride, padding } => max_pool(stride, padding),
