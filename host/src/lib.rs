@@ -16,3 +16,5 @@
 
 pub mod graph;
 pub mod import;
+pub mod preprocess;
+pub mod reference;

@@ -1,0 +1,373 @@
+//! From a picture's bytes to the network's numbers: channel order, scale, mean, std, and how the picture is resized.
+//!
+//! `value = (pixel * scale - mean) / std`, channels in `order`, pixel in 0..=255. The rule is never guessed: it is asked
+//! for, or read from the sidecar `<weights without extension>.preprocess.toml`:
+//!
+//! ```toml
+//! order = "bgr"                       # rgb | bgr | gray
+//! scale = 1.0
+//! mean = [103.939, 116.779, 123.68]
+//! std = [1.0, 1.0, 1.0]
+//! resize = "stretch"                  # stretch | "shorter-side 256, center-crop"
+//! filter = "bilinear"                 # nearest | box | bilinear | bicubic | lanczos, as PIL has them
+//! ```
+//!
+//! ```
+//! use vgg_edge_host::graph::Shape;
+//! use vgg_edge_host::preprocess::{Preprocess, Preset};
+//! let rule = Preset::KerasCaffe.preprocess(Shape::new(1, 1, 3));
+//! let values = rule.normalize(&[10, 20, 30]).unwrap();
+//! assert_eq!(values, [30.0 - 103.939, 20.0 - 116.779, 10.0 - 123.68]);
+//! ```
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::graph::Shape;
+
+/// Channels of the network's input, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red: what Caffe's networks, and so Keras' VGG16, were trained on.
+    Bgr,
+    /// One channel: PIL's `L`, (19595 R + 38470 G + 7471 B + 32768) / 65536.
+    Gray,
+}
+
+impl Order {
+    /// Number of channels.
+    pub fn channels(self) -> usize {
+        if self == Self::Gray { 1 } else { 3 }
+    }
+}
+
+/// How a picture of any size becomes one of the network's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resize {
+    /// To the network's size, proportions ignored.
+    Stretch,
+    /// The shorter side to so many pixels, proportions kept, then the middle cut out.
+    ShorterSide(usize),
+}
+
+/// Resampling filter, antialiased when shrinking, as PIL has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "PIL's names")]
+pub enum Filter {
+    Nearest,
+    Box,
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}
+
+/// The whole rule. One `mean` and `std` a channel, in `order`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Channels, in order.
+    pub order: Order,
+    /// Factor of the pixel, finite, not 0.
+    pub scale: f64,
+    /// Subtracted after scaling; finite.
+    pub mean: Vec<f64>,
+    /// Divides what is left; finite, > 0.
+    pub std: Vec<f64>,
+    /// Size rule.
+    pub resize: Resize,
+    /// Resampling filter.
+    pub filter: Filter,
+}
+
+/// A rule by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preset {
+    /// Keras' VGG16: BGR, the ImageNet means taken off, no scaling.
+    KerasCaffe,
+    /// torchvision: RGB in 0..1, ImageNet mean and deviation, shorter side 256 for 224, cut out of the middle.
+    Torchvision,
+    /// RGB in 0..1.
+    Unit,
+    /// RGB in -1..1.
+    Tf,
+}
+
+impl Preset {
+    /// Every name.
+    pub const ALL: [Self; 4] = [Self::KerasCaffe, Self::Torchvision, Self::Unit, Self::Tf];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KerasCaffe => "keras-caffe",
+            Self::Torchvision => "torchvision",
+            Self::Unit => "unit",
+            Self::Tf => "tf",
+        }
+    }
+
+    /// The preset called `name`.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    /// The rule for a network that takes `input`. A gray network gets the mean of the preset's channels.
+    pub fn preprocess(self, input: Shape) -> Preprocess {
+        let (order, scale, mean, std) = match self {
+            Self::KerasCaffe => (Order::Bgr, 1.0, [103.939, 116.779, 123.68], [1.0; 3]),
+            Self::Torchvision => (Order::Rgb, 1.0 / 255.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+            Self::Unit => (Order::Rgb, 1.0 / 255.0, [0.0; 3], [1.0; 3]),
+            Self::Tf => (Order::Rgb, 1.0 / 127.5, [1.0; 3], [1.0; 3]),
+        };
+        let resize = match self {
+            Self::Torchvision => {
+                let side = input.height.max(input.width);
+                Resize::ShorterSide((side * 256 + 112) / 224)
+            }
+            _ => Resize::Stretch,
+        };
+        let gray = input.channels == 1;
+        let channels = |v: [f64; 3]| if gray { vec![v.iter().sum::<f64>() / 3.0] } else { v.to_vec() };
+        let order = if gray { Order::Gray } else { order };
+        Preprocess {
+            order,
+            scale,
+            mean: channels(mean),
+            std: channels(std),
+            resize,
+            filter: Filter::Bilinear,
+        }
+    }
+}
+
+/// Where a rule came from, for messages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A preset that was asked for.
+    Preset(Preset),
+    /// A file that was asked for.
+    File(PathBuf),
+    /// The sidecar beside the weights.
+    Sidecar(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preset(p) => f.write_str(p.name()),
+            Self::File(path) | Self::Sidecar(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A rule that cannot be had or used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
+pub enum PreprocessError {
+    #[error(
+        "no preprocessing for {weights}: found no {sidecar}, expected that file or a preset (keras-caffe, torchvision, unit, tf)"
+    )]
+    Unknown { weights: String, sidecar: String },
+    #[error("preprocessing is `{found}`, expected keras-caffe, torchvision, unit, tf or a .toml file")]
+    NoSuchPreset { found: String },
+    #[error("{file}: cannot read: {source}")]
+    Io { file: String, source: std::io::Error },
+    #[error("{file}: {message}")]
+    Toml { file: String, message: String },
+    #[error("{file}: {field} is {found}, expected {expected}")]
+    Field { file: String, field: String, found: String, expected: String },
+    #[error("picture has {found} bytes, expected whole pixels of 3 bytes")]
+    Pixels { found: usize },
+}
+
+impl Preprocess {
+    /// The rule for `weights` and a network that takes `input`: what was asked for (a preset or a `.toml` file), else the
+    /// sidecar.
+    pub fn find(
+        asked: Option<&str>,
+        weights: &Path,
+        input: Shape,
+    ) -> Result<(Self, Origin), PreprocessError> {
+        if let Some(asked) = asked {
+            if let Some(preset) = Preset::by_name(asked) {
+                return Ok((preset.preprocess(input), Origin::Preset(preset)));
+            }
+            let path = Path::new(asked);
+            if path.extension().is_none_or(|e| e != "toml") {
+                return Err(PreprocessError::NoSuchPreset { found: asked.to_string() });
+            }
+            return Ok((Self::load(path, input)?, Origin::File(path.to_path_buf())));
+        }
+        let sidecars = sidecars(weights);
+        for path in &sidecars {
+            if path.exists() {
+                return Ok((Self::load(path, input)?, Origin::Sidecar(path.clone())));
+            }
+        }
+        let sidecar = sidecars.first().map_or_else(String::new, |p| p.display().to_string());
+        Err(PreprocessError::Unknown { weights: weights.display().to_string(), sidecar })
+    }
+
+    /// The rule in a file, checked for a network that takes `input`.
+    pub fn load(path: &Path, input: Shape) -> Result<Self, PreprocessError> {
+        let file = path.display().to_string();
+        let text =
+            fs::read_to_string(path).map_err(|source| PreprocessError::Io { file: file.clone(), source })?;
+        Self::parse(&text, &file, input)
+    }
+
+    /// The rule in `text`; errors call it `file`.
+    pub fn parse(text: &str, file: &str, input: Shape) -> Result<Self, PreprocessError> {
+        let rule: Self = toml::from_str(text).map_err(|e| {
+            // The parser's own text draws the line over several lines; one line with its number is enough here.
+            let line = e.span().map(|s| text.get(..s.start).unwrap_or("").matches('\n').count() + 1);
+            let at = line.map_or_else(String::new, |n| format!("line {n}: "));
+            PreprocessError::Toml { file: file.to_string(), message: format!("{at}{}", e.message()) }
+        })?;
+        rule.check(file, input)?;
+        Ok(rule)
+    }
+
+    /// Errors unless every number makes sense for a network that takes `input`.
+    pub fn check(&self, file: &str, input: Shape) -> Result<(), PreprocessError> {
+        let wrong = |field: &str, found: String, expected: String| {
+            Err(PreprocessError::Field { file: file.into(), field: field.into(), found, expected })
+        };
+        let channels = self.order.channels();
+        if channels != input.channels {
+            let found = format!("{:?} with {channels} channels", self.order).to_lowercase();
+            return wrong("order", found, format!("{} as the network takes", input.channels));
+        }
+        if !self.scale.is_finite() || self.scale == 0.0 {
+            return wrong("scale", self.scale.to_string(), "a finite number other than 0".into());
+        }
+        for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if values.len() != channels {
+                return wrong(
+                    field,
+                    format!("{} numbers", values.len()),
+                    format!("{channels}, one a channel"),
+                );
+            }
+            for v in values {
+                if !v.is_finite() {
+                    return wrong(field, v.to_string(), "finite numbers".into());
+                }
+                if field == "std" && *v <= 0.0 {
+                    return wrong(field, v.to_string(), "numbers above 0".into());
+                }
+            }
+        }
+        match self.resize {
+            Resize::ShorterSide(side) if side < input.height.max(input.width) => wrong(
+                "resize",
+                format!("shorter side {side}"),
+                format!("at least {}, the network's input", input.height.max(input.width)),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// What each pixel value becomes: a row of 256 for each channel of the network, in its order.
+    pub fn table(&self) -> Vec<[f32; 256]> {
+        let rows = self.mean.iter().zip(&self.std);
+        rows.map(|(mean, std)| std::array::from_fn(|p| ((p as f64 * self.scale - mean) / std) as f32))
+            .collect()
+    }
+
+    /// The network's input for a picture of its size: `pixels` u8 RGB HWC, the result f32 HWC in the network's channels.
+    pub fn normalize(&self, pixels: &[u8]) -> Result<Vec<f32>, PreprocessError> {
+        let (pixels, rest) = pixels.as_chunks::<3>();
+        if !rest.is_empty() || pixels.is_empty() {
+            return Err(PreprocessError::Pixels { found: pixels.len() * 3 + rest.len() });
+        }
+        let table = self.table();
+        Ok(match (self.order, table.as_slice()) {
+            (Order::Gray, [gray, ..]) => pixels.iter().map(|p| gray[usize::from(luma(*p))]).collect(),
+            (Order::Rgb, [a, b, c, ..]) => pixels
+                .iter()
+                .flat_map(|p| [a[usize::from(p[0])], b[usize::from(p[1])], c[usize::from(p[2])]])
+                .collect(),
+            (Order::Bgr, [a, b, c, ..]) => pixels
+                .iter()
+                .flat_map(|p| [a[usize::from(p[2])], b[usize::from(p[1])], c[usize::from(p[0])]])
+                .collect(),
+            // A rule made by hand with too few means; `check` refuses it.
+            _ => return Err(PreprocessError::Pixels { found: pixels.len() * 3 }),
+        })
+    }
+
+    /// The rule as the sidecar's text.
+    pub fn to_toml(&self) -> String {
+        let word = |v: serde_json::Value| v.to_string();
+        let json = serde_json::to_value(self).unwrap_or_default();
+        let fields = ["order", "scale", "mean", "std", "resize", "filter"];
+        let lines: Vec<String> =
+            fields.iter().map(|f| format!("{f} = {}\n", word(json[*f].clone()))).collect();
+        format!(
+            "# value = (pixel * scale - mean) / std, channels in this order, pixel in 0..=255\n{}",
+            lines.concat()
+        )
+    }
+}
+
+/// PIL's `L` of an RGB pixel.
+fn luma([r, g, b]: [u8; 3]) -> u8 {
+    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+}
+
+/// Where the sidecar may be: extension replaced, and for `net.weights.h5` also `net.preprocess.toml`.
+fn sidecars(weights: &Path) -> Vec<PathBuf> {
+    let first = weights.with_extension("preprocess.toml");
+    let stem = weights.with_extension("");
+    let second =
+        stem.extension().is_some_and(|e| e == "weights").then(|| stem.with_extension("preprocess.toml"));
+    [Some(first), second].into_iter().flatten().collect()
+}
+
+impl fmt::Display for Resize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stretch => f.write_str("stretch"),
+            Self::ShorterSide(side) => write!(f, "shorter-side {side}, center-crop"),
+        }
+    }
+}
+
+impl FromStr for Resize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |t: &str| -> Option<usize> {
+            let (side, crop) = t.strip_prefix("shorter-side ")?.split_once(',')?;
+            (crop.trim() == "center-crop").then_some(())?;
+            side.trim().parse().ok().filter(|n| (1..=1 << 16).contains(n))
+        };
+        match text {
+            "stretch" => Ok(Self::Stretch),
+            _ => side(text).map(Self::ShorterSide).ok_or_else(|| {
+                format!("resize is `{text}`, expected `stretch` or `shorter-side N, center-crop`, N from 1 to 65536")
+            }),
+        }
+    }
+}
+
+impl Serialize for Resize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Resize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
