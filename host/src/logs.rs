@@ -113,7 +113,10 @@ mod tests {
     #[test]
     fn paths_start_at_the_package() {
         let path = |s| Path::new(s);
-        assert_eq!(short(path("/home/me/vgg/device/classify/src/run.rs")), path("device/classify/src/run.rs"));
+        assert_eq!(
+            short(path("/home/me/vgg/device/classify/src/run.rs")),
+            path("device/classify/src/run.rs")
+        );
         assert_eq!(short(path("device/classify/src/run.rs")), path("device/classify/src/run.rs"));
         assert_eq!(short(path("src/run.rs")), path("src/run.rs"));
         assert_eq!(short(path("run.rs")), path("run.rs"));

@@ -159,7 +159,9 @@ pub enum WriteError {
         known: [u8; 2],
     },
     /// A map without values, or over the format's limits.
-    #[error("layer `{layer}`: a map of {shape}, the limits are 1 to {MAX_MAP_VALUES} values and {MAX_SIDE} a side")]
+    #[error(
+        "layer `{layer}`: a map of {shape}, the limits are 1 to {MAX_MAP_VALUES} values and {MAX_SIDE} a side"
+    )]
     Map {
         /// Layer name.
         layer: String,
