@@ -262,7 +262,7 @@ impl LayerCheck<'_, '_> {
                 self.in_range(channel, "multiplier", group.multiplier[o], 0, i32::MAX)?;
                 self.in_range(channel, "shift", group.shift[o], 0, 31)?;
                 if !group.scale[o].is_finite() {
-                    return Err(self.parameter(channel, "scale", i64::from(group.scale[o].to_bits())));
+                    return Err(BlobError::NotFinite { layer: self.layer, channel, field: "scale" });
                 }
             }
         }
@@ -274,7 +274,8 @@ impl LayerCheck<'_, '_> {
         let all = groups.iter().flat_map(|g| g.bias).enumerate();
         for (channel, bias) in all {
             if !bias.is_finite() {
-                return Err(self.parameter(channel as u32, "bias", i64::from(bias.to_bits())));
+                let channel = channel as u32;
+                return Err(BlobError::NotFinite { layer: self.layer, channel, field: "bias" });
             }
         }
         Ok(())
@@ -292,8 +293,7 @@ impl LayerCheck<'_, '_> {
         ] {
             let good = if needed { value.is_finite() && value > 0.0 } else { value == 0.0 };
             if !good {
-                let found = value.to_bits().into();
-                return Err(BlobError::LayerValue { layer: self.layer, field, found });
+                return Err(BlobError::LayerNumber { layer: self.layer, field });
             }
         }
         Ok(())

@@ -194,6 +194,14 @@ pub enum BlobError {
         /// Largest number.
         limit: u64,
     },
+    /// A scale of an int8 map is not positive and finite, or not 0 where the layer gives logits.
+    #[error("layer {layer}: {field} is not a usable number")]
+    LayerNumber {
+        /// Layer index.
+        layer: u16,
+        /// Field name.
+        field: &'static str,
+    },
     /// A zero point, or a padding value made from it, contradicts the layer before or the activation.
     #[error("layer {layer}: {field} is {found}, expected {expected}")]
     ZeroPoint {
@@ -229,6 +237,16 @@ pub enum BlobError {
         field: &'static str,
         /// Value found.
         found: i64,
+    },
+    /// A parameter is infinite or not a number.
+    #[error("layer {layer}, channel {channel}: {field} is not finite")]
+    NotFinite {
+        /// Layer index.
+        layer: u16,
+        /// Output channel.
+        channel: u32,
+        /// Field name.
+        field: &'static str,
     },
     /// A section that must be there once is missing or doubled.
     #[error("{kind} section: found {found}, expected {expected}")]
