@@ -8,7 +8,7 @@ use vgg_edge_engine::kernels;
 use vgg_edge_tests::inputs::{Reached, blob, engine, mutation, picture, seeds};
 use vgg_edge_tests::{files, workspace_root};
 
-const N_MUTATIONS: u64 = 20_000;
+const N_MUTATIONS: u64 = 200_000;
 
 #[test]
 fn seeds_run() {
