@@ -2,7 +2,8 @@
 
 use crate::error::{BlobError, Section};
 use crate::layout::{
-    F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_SIDE, NONE, S8Params, SectionRecord, padded,
+    F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
+    padded,
 };
 use crate::model::{Padding, Preprocess, Scheme, Shape};
 use crate::read::{self, Blob};
@@ -65,7 +66,7 @@ pub(crate) fn preprocess(header: &Header) -> Result<Preprocess, BlobError> {
 /// Every layer's fields, and that each layer's input is what the one before gives.
 pub(crate) fn layers(blob: &Blob<'_>) -> Result<(), BlobError> {
     let mut input = blob.input();
-    let mut zero_point = None;
+    let (mut zero_point, mut rows) = (None, 0);
     for (name, side) in [("input_height", input.height), ("input_width", input.width)] {
         if side == 0 {
             return Err(BlobError::HeaderField { field: name, found: side });
@@ -87,6 +88,10 @@ pub(crate) fn layers(blob: &Blob<'_>) -> Result<(), BlobError> {
         };
         input = check.run()?;
         zero_point = Some(record.out_zero_point);
+        rows += u64::from(input.height);
+    }
+    if rows > MAX_ROWS {
+        return Err(BlobError::TooManyRows { found: rows });
     }
     let (found, expected) = (u64::from(blob.header().n_classes.get()), input.len());
     if found != expected {

@@ -248,6 +248,12 @@ pub enum BlobError {
         /// Field name.
         field: &'static str,
     },
+    /// All maps together have more rows than any network of this family.
+    #[error("the layers' outputs have {found} rows together, the limit is {}", crate::layout::MAX_ROWS)]
+    TooManyRows {
+        /// Rows found.
+        found: u64,
+    },
     /// A section that must be there once is missing or doubled.
     #[error("{kind} section: found {found}, expected {expected}")]
     SectionCount {

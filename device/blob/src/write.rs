@@ -8,12 +8,13 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::check;
 use crate::error::Section;
 use crate::layout::{
-    ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_MAP_VALUES, MAX_SIDE, NONE,
-    S8Params, SectionRecord, VERSION, padded,
+    ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params,
+    SectionRecord, VERSION, padded,
 };
 use crate::model::{Padding, Preprocess, Quantization, ResizeRule, Scheme, Shape};
 use crate::pack::{self, Runs};
 use crate::requant::ACC_LIMIT;
+use crate::write_error::WriteError;
 
 /// Everything a blob holds. Consumed by [`write`], which frees each layer's weights once they are packed.
 #[derive(Clone, Debug)]
@@ -102,103 +103,6 @@ pub enum NewWeights {
     F16(Vec<u16>, Vec<F16Params>),
 }
 
-/// Why a model cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// A partial sum of some order could leave the accumulator's range.
-    #[error(
-        "layer `{layer}`, channel {channel}: partial sums can reach {bound}, the accumulator's limit is {ACC_LIMIT}"
-    )]
-    Overflow {
-        /// Layer name.
-        layer: String,
-        /// Output channel.
-        channel: usize,
-        /// `|bias| + 128 * sum(|w|)`.
-        bound: i64,
-    },
-    /// A weight of -128, which the kernels' 16-bit pairs do not allow.
-    #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]
-    WeightRange {
-        /// Layer name.
-        layer: String,
-        /// Output channel.
-        channel: usize,
-    },
-    /// Weights or parameters do not have the size that the shapes give.
-    #[error("layer `{layer}`: {found} {what}, expected {expected}")]
-    Size {
-        /// Layer name.
-        layer: String,
-        /// What was counted.
-        what: &'static str,
-        /// Number found.
-        found: usize,
-        /// Number expected.
-        expected: usize,
-    },
-    /// Weights of another format than the model's scheme.
-    #[error("layer `{layer}`: weights are not {scheme}", scheme = .scheme.name())]
-    Scheme {
-        /// Layer name.
-        layer: String,
-        /// The model's scheme.
-        scheme: Scheme,
-    },
-    /// A filter side or pool stride that the format does not have.
-    #[error("layer `{layer}`: {field} is {found}, expected {low} or {high}", low = .known[0], high = .known[1])]
-    Unsupported {
-        /// Layer name.
-        layer: String,
-        /// Field name.
-        field: &'static str,
-        /// Value found.
-        found: u8,
-        /// Values the format has.
-        known: [u8; 2],
-    },
-    /// A map without values, or over the format's limits.
-    #[error(
-        "layer `{layer}`: a map of {shape}, the limits are 1 to {MAX_MAP_VALUES} values and {MAX_SIDE} a side"
-    )]
-    Map {
-        /// Layer name.
-        layer: String,
-        /// The layer's input or output.
-        shape: Shape,
-    },
-    /// Labels, self-test picture or self-test logits do not fit the network.
-    #[error("{found} {what}, expected {expected}")]
-    Count {
-        /// What was counted.
-        what: &'static str,
-        /// Number found.
-        found: usize,
-        /// Number expected.
-        expected: u64,
-    },
-    /// A label with a line break in it: the format has a label a line.
-    #[error("label of class {class}: holds a line break")]
-    Label {
-        /// Class.
-        class: usize,
-    },
-    /// More layers, or a longer name, than the records can count.
-    #[error("{what}: {found}, the limit is {limit}")]
-    TooMany {
-        /// What was counted.
-        what: &'static str,
-        /// Number found.
-        found: usize,
-        /// Largest number.
-        limit: usize,
-    },
-    /// The output failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
 struct Pending {
     kind: Section,
     layer: u16,
@@ -228,6 +132,11 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
         };
         first = false;
         records.push(record);
+    }
+    let rows: u64 = records.iter().map(|r| u64::from(r.out_height.get())).sum();
+    if rows > MAX_ROWS {
+        let (found, limit) = (rows as usize, MAX_ROWS as usize);
+        return Err(WriteError::TooMany { what: "rows of all maps", found, limit });
     }
     let n_classes = shape.len();
     check_extras(&labels, golden.as_ref(), input, n_classes)?;

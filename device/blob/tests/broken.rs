@@ -331,6 +331,18 @@ fn others() -> BTreeSet<String> {
             (|b| b[at!(LayerRecord.pad of layer(2)) + 3] ^= 2, "layer 2: pad is -126, expected -128"),
         ],
     );
+    let tall = part(&[Part::Pool { stride: 1, padding: Padding::Same, block: 1 }; 17], shape(8192, 1, 1));
+    let taller: &[(Patch, &str)] = &[(
+        |b| {
+            put_u32(b, at!(Header.input_height of 0), 16384);
+            for i in 0..17 {
+                put_u32(b, at!(LayerRecord.in_height of layer(i)), 16384);
+                put_u32(b, at!(LayerRecord.out_height of layer(i)), 16384);
+            }
+        },
+        "the layers' outputs have 278528 rows together, the limit is 262144",
+    )];
+    seen.extend(run(&bytes(tall), true, taller));
     let average = part(&[Part::Gap, Part::Dense { units: 2 }], shape(2048, 2057, 1));
     let too_large: &[(Patch, &str)] =
         &[(|_| (), "layer 0: an average over 4212736 pixels, the limit is 4210752")];

@@ -138,6 +138,8 @@ fn counts_are_limited_by_their_fields() {
     };
     let of = |layers| NewModel { layers, labels: Vec::new(), golden: None, ..small(Scheme::Int8) };
     assert_eq!(refused(of(vec![pool.clone(); 32760])), "layers: 32760, the limit is 32759");
+    let rows = NewModel { input: shape(16384, 1, 3), ..of(vec![pool.clone(); 17]) };
+    assert_eq!(refused(rows), "rows of all maps: 278528, the limit is 262144");
     let long = NewLayer { name: "x".repeat(65536), ..pool.clone() };
     assert_eq!(refused(of(vec![long])), "bytes of a layer name: 65536, the limit is 65535");
     let most = NewLayer { name: "x".repeat(65535), ..pool };
