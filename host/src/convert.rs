@@ -97,7 +97,10 @@ impl Conversion {
             Scheme::Int8 => {
                 let calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
-                (quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?, Some(calibration.n_pictures()))
+                (
+                    quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?,
+                    Some(calibration.n_pictures()),
+                )
             }
             Scheme::F16 => (quantize::to_f16(graph, &rule.to_blob())?, None),
         };
@@ -155,7 +158,8 @@ fn measure(
                 let (mut sums, mut comparison) = empty();
                 let logits = engine.run_visiting(&picture.data, |layer_idx, first_row, values| {
                     let Some(real) = outputs.get(&fused[layer_idx].layer_idx) else { return };
-                    let row = blob.layer(layer_idx).map_or(1, |l| (l.output.width * l.output.channels) as usize);
+                    let row =
+                        blob.layer(layer_idx).map_or(1, |l| (l.output.width * l.output.channels) as usize);
                     sums[layer_idx].add(&real[first_row * row..][..values.len()], values);
                 })?;
                 comparison.add(&answer.logits, logits);

@@ -62,15 +62,20 @@ impl Network {
     /// Labels, if the network has them.
     fn labels(&self) -> Vec<String> {
         match self {
-            Self::Blob(bytes) => {
-                Blob::parse(bytes.as_slice()).map(|b| b.labels().map(str::to_owned).collect()).unwrap_or_default()
-            }
+            Self::Blob(bytes) => Blob::parse(bytes.as_slice())
+                .map(|b| b.labels().map(str::to_owned).collect())
+                .unwrap_or_default(),
             Self::Weights { .. } => Vec::new(),
         }
     }
 
     /// Logits of every picture, in order; every core works.
-    fn logits(&self, samples: &Samples, what: &'static str, progress: &Progress) -> anyhow::Result<Vec<Vec<f32>>> {
+    fn logits(
+        &self,
+        samples: &Samples,
+        what: &'static str,
+        progress: &Progress,
+    ) -> anyhow::Result<Vec<Vec<f32>>> {
         let bar = progress.bar(what, samples.len());
         let pictures = (0..samples.len()).into_par_iter();
         match self {

@@ -65,5 +65,7 @@ pub fn load(path: &Path) -> anyhow::Result<AlignedBytes> {
 pub fn is_blob(path: &Path) -> bool {
     use std::io::Read;
     let mut magic = [0; 4];
-    File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok_and(|()| magic == vgg_edge_blob::layout::MAGIC)
+    File::open(path)
+        .and_then(|mut f| f.read_exact(&mut magic))
+        .is_ok_and(|()| magic == vgg_edge_blob::layout::MAGIC)
 }

@@ -309,9 +309,8 @@ impl Preprocess {
 
     /// The rule as the blob carries it.
     pub fn to_blob(&self) -> vgg_edge_blob::Preprocess {
-        let four = |values: &[f64], rest: f32| {
-            std::array::from_fn(|c| values.get(c).map_or(rest, |v| *v as f32))
-        };
+        let four =
+            |values: &[f64], rest: f32| std::array::from_fn(|c| values.get(c).map_or(rest, |v| *v as f32));
         vgg_edge_blob::Preprocess {
             order: match self.order {
                 Order::Rgb => ChannelOrder::Rgb,

@@ -15,7 +15,9 @@ impl Progress {
     /// A bar of `n` steps.
     pub fn bar(self, what: &'static str, n: usize) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(Some(n as u64), self.target());
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>10} {wide_bar} {pos}/{len} {elapsed} left {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>10} {wide_bar} {pos}/{len} {elapsed} left {eta}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(what);

@@ -90,7 +90,8 @@ impl Samples {
     pub fn picture(&self, i: usize) -> anyhow::Result<Picture> {
         let (path, class) = &self.files[i];
         let bytes = fs::read(path).with_context(|| format!("picture {}", path.display()))?;
-        let image = decode(&bytes, Limits::default()).with_context(|| format!("picture {}", path.display()))?;
+        let image =
+            decode(&bytes, Limits::default()).with_context(|| format!("picture {}", path.display()))?;
         Ok(Picture { path: path.clone(), data: prepare(image, &self.rule, self.input), class: *class })
     }
 }

@@ -1,1 +1,164 @@
-//! Shared helpers of the tests.
+//! Shared helpers of the tests: where things are, how programs run, what hostile input must not do.
+//!
+//! ```no_run
+//! use std::process::Command;
+//! let Some(shared) = vgg_edge_tests::shared_dir() else { return };
+//! let ran = vgg_edge_tests::run(Command::new("cat").arg(shared.join("models/README.md")));
+//! assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod inputs;
+#[path = "../../device/engine/tests/support/mod.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "the engine's tests use the rest")]
+mod networks;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
+
+pub use tempfile::TempDir;
+use vgg_edge_blob::{NewModel, Padding, Scheme, Shape};
+
+use networks::{Part, Random};
+
+/// Root of the workspace.
+pub fn workspace_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The folder with real networks and pictures: `VGG_EDGE_SHARED`, or `../shared` beside the workspace.
+///
+/// `None` when it is missing, with a line that says so, for tests to return.
+///
+/// # Panics
+/// When it is missing in CI: nothing may be left out there.
+pub fn shared_dir() -> Option<PathBuf> {
+    let dir =
+        env::var_os("VGG_EDGE_SHARED").map_or_else(|| workspace_root().join("../shared"), PathBuf::from);
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    let message = format!("shared folder {}: not found, set VGG_EDGE_SHARED", dir.display());
+    assert!(env::var_os("CI").is_none(), "{message}");
+    println!("left out: {message}");
+    None
+}
+
+/// A folder that goes away with the value.
+///
+/// # Panics
+/// When the system has no room for temporary files.
+pub fn temp_dir() -> TempDir {
+    TempDir::new().expect("a temporary folder")
+}
+
+/// What a program did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// When it cannot be started, or prints what is not UTF-8.
+pub fn run(command: &mut Command) -> Ran {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes| String::from_utf8(bytes).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A program of this workspace, built with the profile of the tests.
+///
+/// # Panics
+/// When it does not build.
+pub fn built(package: &str, program: &str) -> PathBuf {
+    let test = env::current_exe().expect("this program's path");
+    // <target>/<profile's folder>/deps/<test>
+    let folder = test.ancestors().nth(2).expect("a folder of the profile");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace_root()).args(["build", "--quiet", "-p", package, "--bin", program]);
+    match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => {}
+        Some(profile) => {
+            cargo.args(["--profile", profile]);
+        }
+        None => panic!("{}: not in a target folder", test.display()),
+    }
+    if let Some(target) = folder.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let ran = run(&mut cargo);
+    assert_eq!(ran.code, Some(0), "{cargo:?}: {}", ran.stderr);
+    folder.join(format!("{program}{}", env::consts::EXE_SUFFIX))
+}
+
+/// `classify`: the command in `VGG_EDGE_CLASSIFY`, as in `qemu-aarch64 -cpu max PROGRAM`, or this machine's.
+///
+/// # Panics
+/// When it does not build.
+pub fn classify() -> Command {
+    static WORDS: OnceLock<Vec<String>> = OnceLock::new();
+    let words = WORDS.get_or_init(|| match env::var("VGG_EDGE_CLASSIFY") {
+        Ok(command) => command.split_whitespace().map(str::to_owned).collect(),
+        Err(_) => vec![built("vgg-edge-classify", "classify").to_string_lossy().into_owned()],
+    });
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// Files below `folder`, sorted, without build output and hidden folders other than `.ci` and `.cargo`.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let hidden = name.starts_with('.') && ![".ci", ".cargo"].contains(&name.as_str());
+        match path.is_dir() {
+            true if hidden || name == "target" => {}
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// A random network of two VGG blocks for pictures of 3 channels, with the self-test that plain loops
+/// computed: no packing, no bands, no kernels.
+pub fn vgg_of_two_blocks(scheme: Scheme) -> NewModel {
+    let conv = |filters, block| Part::Conv { kernel: 3, filters, block };
+    let pool = |stride, padding, block| Part::Pool { stride, padding, block };
+    let parts = [
+        conv(16, 1),
+        conv(13, 1),
+        pool(2, Padding::Same, 1),
+        conv(24, 2),
+        Part::Conv { kernel: 1, filters: 20, block: 2 },
+        conv(24, 2),
+        pool(1, Padding::Valid, 2),
+        Part::Gap,
+        Part::Dense { units: 20 },
+        Part::Dense { units: 10 },
+    ];
+    let mut random = Random(0x5EED_0003);
+    let input = Shape { height: 21, width: 30, channels: 3 };
+    let mut model = networks::model(&mut random, scheme, input, &parts);
+    let picture: Vec<u8> = (0..input.len()).map(|_| random.next() as u8).collect();
+    let logits = match scheme {
+        Scheme::Int8 => networks::int8_logits(&model, &picture),
+        Scheme::F16 => networks::f16_logits(&model, &picture),
+    };
+    model.golden = Some((picture, logits));
+    model
+}

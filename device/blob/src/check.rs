@@ -1,7 +1,10 @@
 //! The checks of a blob's fields: known values, shapes that follow from one another, parameters in range.
 
 use crate::error::{BlobError, Section};
-use crate::layout::{F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, S8Params, SectionRecord, padded};
+use crate::layout::{
+    F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
+    padded,
+};
 use crate::model::{Padding, Preprocess, Scheme, Shape};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
@@ -15,8 +18,8 @@ pub(crate) const DIRECT: u8 = 1;
 pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
 pub(crate) const LAYOUT_F16_O8: u8 = 2;
 
-/// Longest shorter side of the resize rule, in pixels.
-const MAX_SHORTER_SIDE: u32 = 1 << 14;
+/// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
+const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
 
 pub(crate) fn scheme(header: &Header) -> Result<Scheme, BlobError> {
     [Scheme::Int8, Scheme::F16]
@@ -39,7 +42,7 @@ pub(crate) fn preprocess(header: &Header) -> Result<Preprocess, BlobError> {
     }
     let order = read::channel_order(header.order).ok_or(field("order", u32::from(header.order)))?;
     let shorter = header.shorter_side.get();
-    if shorter > MAX_SHORTER_SIDE {
+    if shorter > MAX_SIDE {
         return Err(field("shorter_side", shorter));
     }
     let resize =
@@ -63,6 +66,7 @@ pub(crate) fn preprocess(header: &Header) -> Result<Preprocess, BlobError> {
 /// Every layer's fields, and that each layer's input is what the one before gives.
 pub(crate) fn layers(blob: &Blob<'_>) -> Result<(), BlobError> {
     let mut input = blob.input();
+    let (mut zero_point, mut rows) = (None, 0);
     for (name, side) in [("input_height", input.height), ("input_width", input.width)] {
         if side == 0 {
             return Err(BlobError::HeaderField { field: name, found: side });
@@ -80,8 +84,14 @@ pub(crate) fn layers(blob: &Blob<'_>) -> Result<(), BlobError> {
             first: index == 0,
             last: index + 1 == n_layers,
             input,
+            zero_point,
         };
         input = check.run()?;
+        zero_point = Some(record.out_zero_point);
+        rows += u64::from(input.height);
+    }
+    if rows > MAX_ROWS {
+        return Err(BlobError::TooManyRows { found: rows });
     }
     let (found, expected) = (u64::from(blob.header().n_classes.get()), input.len());
     if found != expected {
@@ -98,14 +108,18 @@ struct LayerCheck<'a, 'b> {
     last: bool,
     /// What the layer before gives.
     input: Shape,
+    /// Its output's zero point; `None` for the first layer, which sees the picture.
+    zero_point: Option<i8>,
 }
 
 impl LayerCheck<'_, '_> {
     /// Checks the layer; its output shape.
     fn run(&self) -> Result<Shape, BlobError> {
         let r = self.record;
+        self.map_size(self.input)?;
         let output = match r.kind {
             CONV => {
+                self.without_pool()?;
                 self.one_of("kernel", r.kernel, &[1, 3])?;
                 self.expect_input(self.input)?;
                 let output = Shape { channels: r.out_channels.get(), ..self.input };
@@ -114,6 +128,7 @@ impl LayerCheck<'_, '_> {
                 output
             }
             MAX_POOL => {
+                self.without_weights(2)?;
                 self.one_of("stride", r.stride, &[1, 2])?;
                 self.one_of("padding", r.padding, &[Padding::Valid as u8, Padding::Same as u8])?;
                 self.expect_input(self.input)?;
@@ -126,13 +141,22 @@ impl LayerCheck<'_, '_> {
                 }
             }
             GLOBAL_AVG_POOL => {
+                self.without_weights(0)?;
+                self.without_pool()?;
                 self.expect_input(self.input)?;
+                let pixels = u64::from(self.input.height) * u64::from(self.input.width);
+                if self.blob.scheme() == Scheme::Int8 && pixels > MAX_AVERAGE {
+                    let (layer, found, limit) = (self.layer, pixels, MAX_AVERAGE);
+                    return Err(BlobError::AverageTooLarge { layer, found, limit });
+                }
                 let (multiplier, shift) = (r.pool_multiplier.get(), r.pool_shift.get());
                 self.in_range(0, "pool_multiplier", multiplier, 0, i32::MAX)?;
                 self.in_range(0, "pool_shift", shift, 0, 31)?;
                 Shape { height: 1, width: 1, channels: self.input.channels }
             }
             DENSE => {
+                self.expect("kernel", r.kernel.into(), 0)?;
+                self.without_pool()?;
                 let flat = Shape { height: 1, width: 1, channels: self.input.len() as u32 };
                 self.expect_input(flat)?;
                 let pixels = u64::from(self.input.height) * u64::from(self.input.width);
@@ -148,7 +172,26 @@ impl LayerCheck<'_, '_> {
         self.expect("out_channels", r.out_channels.get().into(), output.channels.into())?;
         self.map_size(output)?;
         self.scales()?;
+        self.zero_points()?;
         Ok(output)
+    }
+
+    /// Fields that mean nothing here have one value: what this version cannot do is refused, not ignored.
+    fn without_weights(&self, kernel: u8) -> Result<(), BlobError> {
+        let r = self.record;
+        self.expect("kernel", r.kernel.into(), kernel.into())?;
+        self.expect("activation", r.activation.into(), 0)?;
+        self.expect("algorithm", r.algorithm.into(), 0)?;
+        self.expect("layout", r.layout.into(), 0)?;
+        self.expect("weights", r.weights.get().into(), NONE.into())?;
+        self.expect("params", r.params.get().into(), NONE.into())?;
+        self.expect("n_runs", r.n_runs.get().into(), 0)?;
+        self.expect("run_len", r.run_len.get().into(), 0)
+    }
+
+    fn without_pool(&self) -> Result<(), BlobError> {
+        self.expect("stride", self.record.stride.into(), 1)?;
+        self.expect("padding", self.record.padding.into(), 0)
     }
 
     /// Channels of the input map in memory.
@@ -164,12 +207,12 @@ impl LayerCheck<'_, '_> {
     }
 
     fn map_size(&self, shape: Shape) -> Result<(), BlobError> {
-        // Two border pixels a side come on top; no product below can overflow once these hold.
-        let sides = u64::from(shape.height).max(1) * u64::from(shape.width).max(1);
-        let values = sides.saturating_mul(u64::from(padded(shape.channels)));
-        if shape.is_empty() || values > MAX_MAP_VALUES {
-            let Shape { height, width, channels } = shape;
-            return Err(BlobError::MapTooLarge { layer: self.layer, height, width, channels });
+        let (layer, Shape { height, width, channels }) = (self.layer, shape);
+        if shape.is_empty() {
+            return Err(BlobError::MapEmpty { layer, height, width, channels });
+        }
+        if !fits(shape) {
+            return Err(BlobError::MapTooLarge { layer, height, width, channels });
         }
         Ok(())
     }
@@ -224,7 +267,7 @@ impl LayerCheck<'_, '_> {
                 self.in_range(channel, "multiplier", group.multiplier[o], 0, i32::MAX)?;
                 self.in_range(channel, "shift", group.shift[o], 0, 31)?;
                 if !group.scale[o].is_finite() {
-                    return Err(self.parameter(channel, "scale", i64::from(group.scale[o].to_bits())));
+                    return Err(BlobError::NotFinite { layer: self.layer, channel, field: "scale" });
                 }
             }
         }
@@ -236,7 +279,8 @@ impl LayerCheck<'_, '_> {
         let all = groups.iter().flat_map(|g| g.bias).enumerate();
         for (channel, bias) in all {
             if !bias.is_finite() {
-                return Err(self.parameter(channel as u32, "bias", i64::from(bias.to_bits())));
+                let channel = channel as u32;
+                return Err(BlobError::NotFinite { layer: self.layer, channel, field: "bias" });
             }
         }
         Ok(())
@@ -254,11 +298,38 @@ impl LayerCheck<'_, '_> {
         ] {
             let good = if needed { value.is_finite() && value > 0.0 } else { value == 0.0 };
             if !good {
-                let found = value.to_bits().into();
-                return Err(BlobError::LayerValue { layer: self.layer, field, found });
+                return Err(BlobError::LayerNumber { layer: self.layer, field });
             }
         }
         Ok(())
+    }
+
+    /// Zero points of an int8 layer: a map has one, whoever writes or reads it.
+    fn zero_points(&self) -> Result<(), BlobError> {
+        if self.blob.scheme() != Scheme::Int8 {
+            return Ok(());
+        }
+        let r = self.record;
+        let same = |field, found: i8, expected: i8| match found == expected {
+            true => Ok(()),
+            false => Err(BlobError::ZeroPoint { layer: self.layer, field, found, expected }),
+        };
+        if let Some(before) = self.zero_point {
+            same("in_zero_point", r.in_zero_point, before)?;
+            if r.kind == CONV {
+                r.pad.iter().try_for_each(|&pad| same("pad", pad, before))?;
+            }
+        }
+        if r.kind == MAX_POOL {
+            same("out_zero_point", r.out_zero_point, r.in_zero_point)?;
+        }
+        if r.activation != RELU {
+            return Ok(());
+        }
+        if self.last && r.kind == DENSE {
+            return self.expect("activation", RELU.into(), 0);
+        }
+        same("out_zero_point", r.out_zero_point, i8::MIN)
     }
 
     fn in_range(
@@ -289,6 +360,13 @@ impl LayerCheck<'_, '_> {
         }
         Err(BlobError::LayerValue { layer: self.layer, field, found: found.into() })
     }
+}
+
+/// Whether a map is within the limits. Two border pixels a side come on top; once it holds, no product of
+/// sides, channels and filter taps can overflow.
+pub(crate) fn fits(shape: Shape) -> bool {
+    let stored = Shape { channels: padded(shape.channels), ..shape };
+    !shape.is_empty() && shape.height.max(shape.width) <= MAX_SIDE && stored.len() <= MAX_MAP_VALUES
 }
 
 /// Side of a pooled map: 2x2 windows, `stride` 1 or 2.

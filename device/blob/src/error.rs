@@ -60,6 +60,14 @@ pub enum BlobError {
     /// The memory does not start at a multiple of 64 bytes.
     #[error("the bytes start at an address that is not a multiple of {} bytes", crate::layout::ALIGN)]
     Misaligned,
+    /// Header and tables do not have the size that the header's counts give.
+    #[error("header and tables have {found} bytes, expected {expected}")]
+    HeadLength {
+        /// Bytes the header says.
+        found: u64,
+        /// Bytes of the header and of so many records.
+        expected: u64,
+    },
     /// A header field has a value this version does not know.
     #[error("header: {field} is {found}")]
     HeaderField {
@@ -74,7 +82,19 @@ pub enum BlobError {
         /// Field name.
         field: &'static str,
     },
-    /// A section lies outside the file, is not aligned, or overlaps the tables.
+    /// A section does not start at the first multiple of 64 bytes behind the one before, or behind the tables.
+    #[error("section {index} ({kind}): starts at byte {found}, expected {expected}")]
+    SectionStart {
+        /// Index in the section table.
+        index: u16,
+        /// Kind of section.
+        kind: Section,
+        /// First byte.
+        found: u64,
+        /// Where it must be.
+        expected: u64,
+    },
+    /// A section ends outside the file.
     #[error("section {index} ({kind}): bytes {start}..{end} of a file of {len} bytes")]
     SectionBounds {
         /// Index in the section table.
@@ -95,6 +115,144 @@ pub enum BlobError {
         index: u16,
         /// Value found.
         found: u16,
+    },
+    /// A layer's section that its layer does not name, or a section of the whole network that names a layer.
+    #[error("section {index} ({kind}): does not belong to layer {layer}")]
+    SectionLayer {
+        /// Index in the section table.
+        index: u16,
+        /// Kind of section.
+        kind: Section,
+        /// Layer that the section names.
+        layer: u16,
+    },
+    /// Bytes behind the last section.
+    #[error("the file has {len} bytes, its sections end at byte {end}")]
+    SectionsEnd {
+        /// One past the last section's last byte.
+        end: u64,
+        /// File length.
+        len: u64,
+    },
+    /// A layer field has a value that contradicts another.
+    #[error("layer {layer}: {field} is {found}, expected {expected}")]
+    LayerField {
+        /// Layer index.
+        layer: u16,
+        /// Field name.
+        field: &'static str,
+        /// Value found.
+        found: u64,
+        /// Value expected.
+        expected: u64,
+    },
+    /// A layer field has a value this version does not know.
+    #[error("layer {layer}: {field} has the unknown value {found}")]
+    LayerValue {
+        /// Layer index.
+        layer: u16,
+        /// Field name.
+        field: &'static str,
+        /// Value found.
+        found: u64,
+    },
+    /// An activation map has no value.
+    #[error("layer {layer}: a map of {height}x{width}x{channels} has no value")]
+    MapEmpty {
+        /// Layer index.
+        layer: u16,
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+        /// Channels.
+        channels: u32,
+    },
+    /// An activation map is too large for any network of this family.
+    #[error(
+        "layer {layer}: a map of {height}x{width}x{channels} is over the limit of {} a side or {} values",
+        crate::layout::MAX_SIDE,
+        crate::layout::MAX_MAP_VALUES
+    )]
+    MapTooLarge {
+        /// Layer index.
+        layer: u16,
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+        /// Channels.
+        channels: u32,
+    },
+    /// A global average pool whose sums could leave the accumulator's range.
+    #[error("layer {layer}: an average over {found} pixels, the limit is {limit}")]
+    AverageTooLarge {
+        /// Layer index.
+        layer: u16,
+        /// Pixels of the map.
+        found: u64,
+        /// Largest number.
+        limit: u64,
+    },
+    /// A scale of an int8 map is not positive and finite, or not 0 where the layer gives logits.
+    #[error("layer {layer}: {field} is not a usable number")]
+    LayerNumber {
+        /// Layer index.
+        layer: u16,
+        /// Field name.
+        field: &'static str,
+    },
+    /// A zero point, or a padding value made from it, contradicts the layer before or the activation.
+    #[error("layer {layer}: {field} is {found}, expected {expected}")]
+    ZeroPoint {
+        /// Layer index.
+        layer: u16,
+        /// Field name.
+        field: &'static str,
+        /// Value found.
+        found: i8,
+        /// Value expected.
+        expected: i8,
+    },
+    /// A layer's section has the wrong size.
+    #[error("layer {layer}: {kind} have {found} bytes, expected {expected}")]
+    LayerSection {
+        /// Layer index.
+        layer: u16,
+        /// Kind of section.
+        kind: Section,
+        /// Bytes found.
+        found: u64,
+        /// Bytes expected.
+        expected: u64,
+    },
+    /// A parameter is outside its range.
+    #[error("layer {layer}, channel {channel}: {field} is {found}, outside its range")]
+    Parameter {
+        /// Layer index.
+        layer: u16,
+        /// Output channel.
+        channel: u32,
+        /// Field name.
+        field: &'static str,
+        /// Value found.
+        found: i64,
+    },
+    /// A parameter is infinite or not a number.
+    #[error("layer {layer}, channel {channel}: {field} is not finite")]
+    NotFinite {
+        /// Layer index.
+        layer: u16,
+        /// Output channel.
+        channel: u32,
+        /// Field name.
+        field: &'static str,
+    },
+    /// All maps together have more rows than any network of this family.
+    #[error("the layers' outputs have {found} rows together, the limit is {}", crate::layout::MAX_ROWS)]
+    TooManyRows {
+        /// Rows found.
+        found: u64,
     },
     /// A section that must be there once is missing or doubled.
     #[error("{kind} section: found {found}, expected {expected}")]
@@ -122,66 +280,13 @@ pub enum BlobError {
         /// Kind of section.
         kind: Section,
     },
-    /// A layer field has a value this version does not know, or one that contradicts another.
-    #[error("layer {layer}: {field} is {found}, expected {expected}")]
-    LayerField {
-        /// Layer index.
-        layer: u16,
-        /// Field name.
-        field: &'static str,
-        /// Value found.
+    /// The labels section does not have a line a class.
+    #[error("labels section: found {found} labels, expected {expected}")]
+    LabelCount {
+        /// Lines found.
         found: u64,
-        /// Value expected.
+        /// Classes.
         expected: u64,
-    },
-    /// A layer field has a value this version does not know.
-    #[error("layer {layer}: {field} has the unknown value {found}")]
-    LayerValue {
-        /// Layer index.
-        layer: u16,
-        /// Field name.
-        field: &'static str,
-        /// Value found.
-        found: u64,
-    },
-    /// An activation map is too large for any network of this family.
-    #[error(
-        "layer {layer}: a map of {height}x{width}x{channels} values is over the limit of {} values",
-        crate::layout::MAX_MAP_VALUES
-    )]
-    MapTooLarge {
-        /// Layer index.
-        layer: u16,
-        /// Rows.
-        height: u32,
-        /// Columns.
-        width: u32,
-        /// Channels.
-        channels: u32,
-    },
-    /// A layer's section has the wrong size.
-    #[error("layer {layer}: {kind} have {found} bytes, expected {expected}")]
-    LayerSection {
-        /// Layer index.
-        layer: u16,
-        /// Kind of section.
-        kind: Section,
-        /// Bytes found.
-        found: u64,
-        /// Bytes expected.
-        expected: u64,
-    },
-    /// A parameter is outside its range.
-    #[error("layer {layer}, channel {channel}: {field} is {found}, outside its range")]
-    Parameter {
-        /// Layer index.
-        layer: u16,
-        /// Output channel.
-        channel: u32,
-        /// Field name.
-        field: &'static str,
-        /// Value found.
-        found: i64,
     },
     /// A section's bytes are damaged.
     #[error("section {index} ({kind}): checksum {found:08x}, expected {expected:08x}: the file is damaged")]
@@ -194,6 +299,16 @@ pub enum BlobError {
         found: u32,
         /// Checksum stored.
         expected: u32,
+    },
+    /// A byte between two sections, or between the tables and the first one, is not 0.
+    #[error("section {index} ({kind}): byte {at} of the padding before it is not 0: the file is damaged")]
+    Padding {
+        /// Index in the section table.
+        index: u16,
+        /// Kind of section.
+        kind: Section,
+        /// Offset in the file.
+        at: u64,
     },
 }
 

@@ -18,6 +18,10 @@ pub const GROUP: usize = 8;
 pub const NONE: u16 = u16::MAX;
 /// Largest number of values of one activation map, padded channels included.
 pub const MAX_MAP_VALUES: u64 = 1 << 28;
+/// Longest side of an activation map, in pixels.
+pub const MAX_SIDE: u32 = 1 << 14;
+/// Largest number of rows of all layers' outputs together: what planning takes grows with it.
+pub const MAX_ROWS: u64 = 1 << 18;
 /// First byte that `Header::head_crc` covers.
 pub const HEAD_CRC_START: usize = 12;
 

@@ -14,6 +14,8 @@ mod read;
 pub mod requant;
 #[cfg(feature = "write")]
 mod write;
+#[cfg(feature = "write")]
+mod write_error;
 
 #[cfg(feature = "write")]
 pub use aligned::AlignedBytes;
@@ -24,4 +26,6 @@ pub use model::{
 };
 pub use read::Blob;
 #[cfg(feature = "write")]
-pub use write::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, WriteError, write};
+pub use write::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, write};
+#[cfg(feature = "write")]
+pub use write_error::WriteError;

@@ -38,9 +38,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Values of the map, unpadded.
+    /// Values of the map, unpadded; the largest number there is for shapes that no map has.
     pub fn len(self) -> u64 {
-        u64::from(self.height) * u64::from(self.width) * u64::from(self.channels)
+        (u64::from(self.height) * u64::from(self.width)).saturating_mul(u64::from(self.channels))
     }
 
     /// Whether the map has no value.

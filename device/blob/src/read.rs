@@ -33,6 +33,15 @@ pub struct Blob<'a> {
     sections: &'a [SectionRecord],
     scheme: Scheme,
     preprocess: Preprocess,
+    texts: Texts<'a>,
+}
+
+/// The text sections, checked once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Texts<'a> {
+    names: &'a str,
+    labels: Option<&'a str>,
+    metadata: &'a str,
 }
 
 impl<'a> Blob<'a> {
@@ -48,38 +57,44 @@ impl<'a> Blob<'a> {
         let head = head_bytes(bytes, header)?;
         let n_layers = usize::from(header.n_layers.get());
         let n_sections = usize::from(header.n_sections.get());
+        let need = size_of::<Header>()
+            + n_layers * size_of::<LayerRecord>()
+            + n_sections * size_of::<SectionRecord>();
+        let length = BlobError::HeadLength { found: head.len() as u64, expected: need as u64 };
         let tables = &head[size_of::<Header>()..];
-        let too_short = |what| BlobError::TooShort {
-            what,
-            need: (size_of::<Header>() + n_layers * size_of::<LayerRecord>()) as u64
-                + (n_sections * size_of::<SectionRecord>()) as u64,
-            len: head.len() as u64,
-        };
-        let (layers, tables) = <[LayerRecord]>::ref_from_prefix_with_elems(tables, n_layers)
-            .map_err(|_| too_short("layer table"))?;
-        let (sections, _) = <[SectionRecord]>::ref_from_prefix_with_elems(tables, n_sections)
-            .map_err(|_| too_short("section table"))?;
+        let (layers, tables) =
+            <[LayerRecord]>::ref_from_prefix_with_elems(tables, n_layers).map_err(|_| length)?;
+        let sections =
+            <[SectionRecord]>::ref_from_bytes_with_elems(tables, n_sections).map_err(|_| length)?;
         let scheme = check::scheme(header)?;
         let preprocess = check::preprocess(header)?;
-        let blob = Self { bytes, header, layers, sections, scheme, preprocess };
+        let mut blob = Self { bytes, header, layers, sections, scheme, preprocess, texts: Texts::default() };
         blob.check_sections()?;
         check::layers(&blob)?;
-        blob.check_globals()?;
+        blob.texts = blob.check_globals()?;
         Ok(blob)
     }
 
-    /// Reads every section once and compares its checksum: a damaged byte anywhere is found.
+    /// Reads every section once and compares its checksum, and the padding between sections with 0: with
+    /// [`Blob::parse`], a damaged byte anywhere is found.
     ///
     /// # Errors
-    /// [`BlobError::SectionChecksum`] for the first damaged section.
+    /// [`BlobError::Padding`] or [`BlobError::SectionChecksum`] for the first damaged place.
     pub fn verify_checksums(&self) -> Result<(), BlobError> {
+        let mut end = self.header.head_len.get() as usize;
         for (index, record) in self.sections.iter().enumerate() {
-            let found = crc32fast::hash(self.section_bytes(record));
-            let expected = record.crc.get();
-            if found != expected {
-                let kind = check::section_kind(index as u16, record)?;
-                return Err(BlobError::SectionChecksum { index: index as u16, kind, found, expected });
+            let (index, kind) = (index as u16, check::section_kind(index as u16, record)?);
+            let bytes = self.section_bytes(record);
+            let start = record.start.get() as usize;
+            let padding = self.bytes.get(end..start).unwrap_or(&[]);
+            if let Some(nonzero) = padding.iter().position(|b| *b != 0) {
+                return Err(BlobError::Padding { index, kind, at: (end + nonzero) as u64 });
             }
+            let (found, expected) = (crc32fast::hash(bytes), record.crc.get());
+            if found != expected {
+                return Err(BlobError::SectionChecksum { index, kind, found, expected });
+            }
+            end = start + bytes.len();
         }
         Ok(())
     }
@@ -118,7 +133,7 @@ impl<'a> Blob<'a> {
         let record = self.layers.get(layer_idx)?;
         let shape = |h: u32, w: u32, c: u32| Shape { height: h, width: w, channels: c };
         Some(Layer {
-            name: self.name(record).unwrap_or(""),
+            name: name(self.texts.names, record).unwrap_or(""),
             op: self.op(record)?,
             input: shape(record.in_height.get(), record.in_width.get(), record.in_channels.get()),
             output: shape(record.out_height.get(), record.out_width.get(), record.out_channels.get()),
@@ -136,17 +151,17 @@ impl<'a> Blob<'a> {
 
     /// Label of `class`, if the blob has labels.
     pub fn label(&self, class: usize) -> Option<&'a str> {
-        self.text(Section::Labels)?.lines().nth(class)
+        self.texts.labels?.split('\n').nth(class)
     }
 
     /// All labels in class order; empty if the blob has none.
     pub fn labels(&self) -> impl Iterator<Item = &'a str> {
-        self.text(Section::Labels).unwrap_or("").lines()
+        self.texts.labels.into_iter().flat_map(|labels| labels.split('\n'))
     }
 
     /// How the blob was made and what was measured: JSON, or empty.
     pub fn metadata(&self) -> &'a str {
-        self.text(Section::Metadata).unwrap_or("")
+        self.texts.metadata
     }
 
     /// The self-test, if the blob has one.
@@ -175,16 +190,6 @@ impl<'a> Blob<'a> {
         Some((record, self.section_bytes(record)))
     }
 
-    pub(crate) fn name(&self, record: &LayerRecord) -> Option<&'a str> {
-        let start = record.name_start.get() as usize;
-        let end = start.checked_add(usize::from(record.name_len.get()))?;
-        self.text(Section::Names)?.get(start..end)
-    }
-
-    pub(crate) fn text(&self, kind: Section) -> Option<&'a str> {
-        core::str::from_utf8(self.find(kind)?).ok()
-    }
-
     pub(crate) fn find(&self, kind: Section) -> Option<&'a [u8]> {
         let record = self.sections.iter().find(|s| s.kind.get() == kind as u16)?;
         Some(self.section_bytes(record))
@@ -196,22 +201,40 @@ impl<'a> Blob<'a> {
         self.bytes.get(start..start.saturating_add(record.len.get() as usize)).unwrap_or(&[])
     }
 
+    /// Sections lie one behind the other, each at the next multiple of 64, up to the end of the file.
     fn check_sections(&self) -> Result<(), BlobError> {
         let len = self.bytes.len() as u64;
+        let mut before = u64::from(self.header.head_len.get());
         for (index, record) in self.sections.iter().enumerate() {
             let index = index as u16;
             let kind = check::section_kind(index, record)?;
-            let start = record.start.get();
+            let (start, expected) = (record.start.get(), before.next_multiple_of(layout::ALIGN as u64));
+            if start != expected {
+                return Err(BlobError::SectionStart { index, kind, found: start, expected });
+            }
             let end = start.saturating_add(record.len.get());
-            let aligned = start % layout::ALIGN as u64 == 0;
-            if !aligned || end > len || start < u64::from(self.header.head_len.get()) {
+            if end > len {
                 return Err(BlobError::SectionBounds { index, kind, start, end, len });
             }
+            let layer = record.layer.get();
+            let owner = self.layers.get(usize::from(layer));
+            let belongs = match kind {
+                Section::Weights => owner.is_some_and(|l| l.weights.get() == index),
+                Section::Params => owner.is_some_and(|l| l.params.get() == index),
+                _ => layer == NONE,
+            };
+            if !belongs {
+                return Err(BlobError::SectionLayer { index, kind, layer });
+            }
+            before = end;
+        }
+        if before != len {
+            return Err(BlobError::SectionsEnd { end: before, len });
         }
         Ok(())
     }
 
-    fn check_globals(&self) -> Result<(), BlobError> {
+    fn check_globals(&self) -> Result<Texts<'a>, BlobError> {
         let count =
             |kind: Section| self.sections.iter().filter(|s| s.kind.get() == kind as u16).count() as u16;
         for (kind, at_least) in [
@@ -230,13 +253,17 @@ impl<'a> Blob<'a> {
             let found = count(Section::GoldenLogits);
             return Err(BlobError::SectionCount { kind: Section::GoldenLogits, found, expected: 1 - found });
         }
-        for kind in [Section::Names, Section::Labels, Section::Metadata] {
-            if self.find(kind).is_some_and(|bytes| core::str::from_utf8(bytes).is_err()) {
-                return Err(BlobError::NotText { kind });
-            }
-        }
+        let text = |kind: Section| {
+            let bytes = self.find(kind);
+            bytes.map(core::str::from_utf8).transpose().map_err(|_| BlobError::NotText { kind })
+        };
+        let texts = Texts {
+            names: text(Section::Names)?.unwrap_or(""),
+            labels: text(Section::Labels)?,
+            metadata: text(Section::Metadata)?.unwrap_or(""),
+        };
         for (layer, record) in self.layers.iter().enumerate() {
-            if self.name(record).is_none() {
+            if name(texts.names, record).is_none() {
                 return Err(BlobError::LayerValue {
                     layer: layer as u16,
                     field: "name_start",
@@ -254,15 +281,13 @@ impl<'a> Blob<'a> {
                 return Err(BlobError::SectionLength { kind, found, expected });
             }
         }
-        let n_labels = self.labels().count() as u64;
-        if n_labels != 0 && n_labels != self.n_classes() as u64 {
-            return Err(BlobError::SectionCount {
-                kind: Section::Labels,
-                found: n_labels.min(u64::from(u16::MAX)) as u16,
-                expected: self.n_classes().min(usize::from(u16::MAX)) as u16,
-            });
+        if let Some(labels) = texts.labels {
+            let (found, expected) = (labels.split('\n').count() as u64, self.n_classes() as u64);
+            if found != expected {
+                return Err(BlobError::LabelCount { found, expected });
+            }
         }
-        Ok(())
+        Ok(texts)
     }
 
     fn op(&self, record: &LayerRecord) -> Option<LayerOp<'a>> {
@@ -361,6 +386,11 @@ fn head_bytes<'a>(bytes: &'a [u8], header: &Header) -> Result<&'a [u8], BlobErro
         return Err(BlobError::Misaligned);
     }
     Ok(head)
+}
+
+fn name<'a>(names: &'a str, record: &LayerRecord) -> Option<&'a str> {
+    let start = record.name_start.get() as usize;
+    names.get(start..start.checked_add(usize::from(record.name_len.get()))?)
 }
 
 pub(crate) fn channel_order(number: u8) -> Option<ChannelOrder> {

@@ -8,12 +8,13 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::check;
 use crate::error::Section;
 use crate::layout::{
-    ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, NONE, S8Params, SectionRecord,
-    VERSION, padded,
+    ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params,
+    SectionRecord, VERSION, padded,
 };
 use crate::model::{Padding, Preprocess, Quantization, ResizeRule, Scheme, Shape};
 use crate::pack::{self, Runs};
 use crate::requant::ACC_LIMIT;
+use crate::write_error::WriteError;
 
 /// Everything a blob holds. Consumed by [`write`], which frees each layer's weights once they are packed.
 #[derive(Clone, Debug)]
@@ -102,65 +103,6 @@ pub enum NewWeights {
     F16(Vec<u16>, Vec<F16Params>),
 }
 
-/// Why a model cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// A partial sum of some order could leave the accumulator's range.
-    #[error(
-        "layer `{layer}`, channel {channel}: partial sums can reach {bound}, the accumulator's limit is {ACC_LIMIT}"
-    )]
-    Overflow {
-        /// Layer name.
-        layer: String,
-        /// Output channel.
-        channel: usize,
-        /// `|bias| + 128 * sum(|w|)`.
-        bound: i64,
-    },
-    /// A weight of -128, which the kernels' 16-bit pairs do not allow.
-    #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]
-    WeightRange {
-        /// Layer name.
-        layer: String,
-        /// Output channel.
-        channel: usize,
-    },
-    /// Weights or parameters do not have the size that the shapes give.
-    #[error("layer `{layer}`: {found} {what}, expected {expected}")]
-    Size {
-        /// Layer name.
-        layer: String,
-        /// What was counted.
-        what: &'static str,
-        /// Number found.
-        found: usize,
-        /// Number expected.
-        expected: usize,
-    },
-    /// Weights of another format than the model's scheme.
-    #[error("layer `{layer}`: weights are not {scheme}", scheme = .scheme.name())]
-    Scheme {
-        /// Layer name.
-        layer: String,
-        /// The model's scheme.
-        scheme: Scheme,
-    },
-    /// More layers, or a longer name, than the records can count.
-    #[error("{what}: {found}, the limit is {limit}")]
-    TooMany {
-        /// What was counted.
-        what: &'static str,
-        /// Number found.
-        found: usize,
-        /// Largest number.
-        limit: usize,
-    },
-    /// The output failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
 struct Pending {
     kind: Section,
     layer: u16,
@@ -191,6 +133,13 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
         first = false;
         records.push(record);
     }
+    let rows: u64 = records.iter().map(|r| u64::from(r.out_height.get())).sum();
+    if rows > MAX_ROWS {
+        let (found, limit) = (rows as usize, MAX_ROWS as usize);
+        return Err(WriteError::TooMany { what: "rows of all maps", found, limit });
+    }
+    let n_classes = shape.len();
+    check_extras(&labels, golden.as_ref(), input, n_classes)?;
     let mut global = |kind, bytes: Vec<u8>| sections.push(Pending { kind, layer: NONE, bytes });
     global(Section::Names, names.into_bytes());
     if !labels.is_empty() {
@@ -205,8 +154,32 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
     }
     // Small sections first: what a reader looks at lies together, the weights stream behind.
     sections.sort_by_key(|s| (s.kind == Section::Weights, s.layer));
-    let mut header = header(scheme, input, &preprocess, shape.len() as u32);
+    let mut header = header(scheme, input, &preprocess, n_classes as u32);
     emit(&mut header, &mut records, sections, out)
+}
+
+/// What is beside the layers must fit the network.
+fn check_extras(
+    labels: &[String],
+    golden: Option<&(Vec<u8>, Vec<f32>)>,
+    input: Shape,
+    n_classes: u64,
+) -> Result<(), WriteError> {
+    let labels_expected = if labels.is_empty() { 0 } else { n_classes };
+    let mut counts = vec![("labels", labels.len(), labels_expected)];
+    if let Some((picture, logits)) = golden {
+        counts.push(("bytes of self-test picture", picture.len(), input.len()));
+        counts.push(("self-test logits", logits.len(), n_classes));
+    }
+    for (what, found, expected) in counts {
+        if found as u64 != expected {
+            return Err(WriteError::Count { what, found, expected });
+        }
+    }
+    match labels.iter().position(|label| label.contains('\n')) {
+        Some(class) => Err(WriteError::Label { class }),
+        None => Ok(()),
+    }
 }
 
 struct Packer {
@@ -243,8 +216,18 @@ impl Packer {
         let Shape { height, width, channels } = self.input;
         let stored = if self.first { channels } else { padded(channels) } as usize;
         let mut input = self.input;
+        let fits = |shape: Shape| match check::fits(shape) {
+            true => Ok(()),
+            false => Err(WriteError::Map { layer: name.clone(), shape }),
+        };
+        let known = |field, found, known: [u8; 2]| match known.contains(&found) {
+            true => Ok(()),
+            false => Err(WriteError::Unsupported { layer: name.clone(), field, found, known }),
+        };
+        fits(input)?;
         let output = match op {
             NewOp::Conv { kernel, linear } => {
+                known("kernel", kernel, [1, 3])?;
                 (r.kind, r.kernel) = (check::CONV, kernel);
                 let side = usize::from(kernel);
                 let runs = Runs {
@@ -255,10 +238,12 @@ impl Packer {
                     stored,
                 };
                 let output = Shape { channels: linear.outputs, ..self.input };
+                fits(output)?;
                 self.linear(&name, linear, &runs, &mut r, sections)?;
                 output
             }
             NewOp::MaxPool { stride, padding } => {
+                known("stride", stride, [1, 2])?;
                 (r.kind, r.kernel, r.stride, r.padding) = (check::MAX_POOL, 2, stride, padding as u8);
                 let side = |n| check::pooled(n, u32::from(stride), padding == Padding::Same);
                 Shape { height: side(height), width: side(width), channels }
@@ -279,10 +264,12 @@ impl Packer {
                 };
                 input = Shape { height: 1, width: 1, channels: self.input.len() as u32 };
                 let output = Shape { height: 1, width: 1, channels: linear.outputs };
+                fits(output)?;
                 self.linear(&name, linear, &runs, &mut r, sections)?;
                 output
             }
         };
+        fits(output)?;
         (r.in_height, r.in_width) = (input.height.into(), input.width.into());
         r.in_channels = input.channels.into();
         (r.out_height, r.out_width) = (output.height.into(), output.width.into());

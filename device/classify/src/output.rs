@@ -59,7 +59,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             BlobError::TooShort { .. } | BlobError::FileLength { .. } => {
                 "the copy may be incomplete; run `cargo xtask deploy` again"
             }
-            BlobError::HeadChecksum { .. } | BlobError::SectionChecksum { .. } => {
+            BlobError::HeadChecksum { .. }
+            | BlobError::SectionChecksum { .. }
+            | BlobError::Padding { .. } => {
                 "copy the model again; if the error stays, the storage may be failing"
             }
             _ => "re-create the model with `cargo xtask quantize`",

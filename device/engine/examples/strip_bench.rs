@@ -1,6 +1,7 @@
 //! Measures one kernel on one strip: a row of output pixels times 8 channels, again and again.
 //!
 //! ```text
+//! strip_bench                                    every kernel of this CPU on the strips of a VGG16
 //! strip_bench KERNEL K PIXELS REPEATS [f16]      3x3 filter, K = 9 * channels; 1 pixel: a dense layer of K
 //!
 //! $ cargo run --release --example strip_bench -- avx2 576 56 20000
@@ -14,9 +15,14 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use vgg_edge_engine::kernels::{F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, by_name};
+use vgg_edge_engine::kernels::{F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, available, by_name};
 
-const USAGE: &str = "usage: strip_bench KERNEL K PIXELS REPEATS [f16]";
+const USAGE: &str = "usage: strip_bench [KERNEL K PIXELS REPEATS [f16]]";
+
+/// K and pixels: the second layer of each block, and a dense layer.
+const VGG16: [(usize, usize); 6] = [(576, 224), (1152, 112), (2304, 56), (4608, 28), (4608, 14), (4096, 1)];
+/// Products of a measurement: milliseconds on a board's fast kernels.
+const MEASURED: usize = 50_000_000;
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -29,6 +35,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<(), String> {
+    if args.is_empty() {
+        for (k, n_pixels) in VGG16 {
+            for f16 in [false, true] {
+                for kernel in available() {
+                    measure(kernel, k, n_pixels, MEASURED / (k * n_pixels * GROUP) + 1, f16)?;
+                }
+            }
+        }
+        return Ok(());
+    }
     let f16 = args.get(4).is_some_and(|arg| arg == "f16");
     if args.len() != 4 + usize::from(f16) {
         return Err(format!("found {} arguments\n{USAGE}", args.len()));
@@ -46,6 +62,11 @@ fn run(args: &[String]) -> Result<(), String> {
     if !k.is_multiple_of(step) {
         return Err(format!("K is {k}, expected a multiple of {step}"));
     }
+    measure(kernel, k, n_pixels, repeats, f16)
+}
+
+/// Compares the kernel with `scalar`, then measures it.
+fn measure(kernel: &dyn Kernel, k: usize, n_pixels: usize, repeats: usize, f16: bool) -> Result<(), String> {
     let bench = Bench::new(k, n_pixels, f16);
     if bench.outputs(kernel) != bench.outputs(by_name("scalar").map_err(|e| e.to_string())?) {
         return Err(format!("{} differs from scalar", kernel.name()));

@@ -168,6 +168,31 @@ fn png_crc(bytes: &[u8]) -> u32 {
     })
 }
 
+/// Found by fuzzing: the decoder takes palettes of 4 bytes and then indexes out of bounds.
+#[test]
+fn palettes_are_whole_colours() {
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let body = [kind.as_slice(), data].concat();
+        [&(data.len() as u32).to_be_bytes(), body.as_slice(), &png_crc(&body).to_be_bytes()].concat()
+    };
+    let original = fixture("palette8.png");
+    // Signature and header, then chunks up to the palette, the palette, the rest.
+    let at = original.windows(4).position(|w| w == b"PLTE").unwrap() - 4;
+    let len = u32::from_be_bytes(original[at..at + 4].try_into().unwrap()) as usize;
+    let with_palette =
+        |palette: &[u8]| [&original[..at], &chunk(b"PLTE", palette), &original[at + 12 + len..]].concat();
+    assert!(decode(&with_palette(&[7; 768]), Limits::default()).is_ok());
+    for len in [4, 5, 49, 767] {
+        let error = decode(&with_palette(&vec![7; len]), Limits::default()).unwrap_err();
+        let expected = format!("damaged PNG picture: palette of {len} bytes, expected 3 a colour");
+        assert_eq!(error.to_string(), expected);
+    }
+    for len in [0, 1, 2, 769, 771, 3000] {
+        let error = decode(&with_palette(&vec![7; len]), Limits::default()).unwrap_err();
+        assert!(matches!(error, DecodeError::Damaged { format: "PNG", .. }), "{len}: {error}");
+    }
+}
+
 #[test]
 fn other_files_are_named() {
     let message = |bytes: &[u8]| decode(bytes, Limits::default()).unwrap_err().to_string();

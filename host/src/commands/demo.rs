@@ -65,7 +65,11 @@ impl DemoArgs {
             let converted = conversion.run(&graph, &rule, &samples, progress)?;
             pack::save(converted.bytes.as_slice(), &path)?;
             println!("{}", scheme.name());
-            println!("file       {}, {}", path.display(), human_bytes(converted.bytes.as_slice().len() as u64));
+            println!(
+                "file       {}, {}",
+                path.display(),
+                human_bytes(converted.bytes.as_slice().len() as u64)
+            );
             if scheme == Scheme::Int8 {
                 show_pictures(&path, &test)?;
             }
@@ -74,7 +78,9 @@ impl DemoArgs {
         }
         println!("weights    {}, {}", weights.display(), human_bytes(std::fs::metadata(&weights)?.len()));
         println!("pictures   {}", test.display());
-        println!("next       cargo xtask build, then copy target/board/classify and a .vgg file to the board:");
+        println!(
+            "next       cargo xtask build, then copy target/board/classify and a .vgg file to the board:"
+        );
         println!("           ./classify run small_vgg.int8.vgg PICTURE.jpg");
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())

@@ -64,7 +64,11 @@ pub(crate) fn text(e: &Evaluation) -> String {
     text.push_str(&format!("top-1      {:.2} %\n", 100.0 * e.top1));
     text.push_str(&format!("top-5      {:.2} %\n", 100.0 * e.top5));
     if let Some(reference) = &e.reference {
-        text.push_str(&format!("reference  top-1 {:.2} %, top-5 {:.2} %\n", 100.0 * reference.top1, 100.0 * reference.top5));
+        text.push_str(&format!(
+            "reference  top-1 {:.2} %, top-5 {:.2} %\n",
+            100.0 * reference.top1,
+            100.0 * reference.top5
+        ));
         text.push_str(&format!("drop       {:+.2} points\n", 100.0 * (reference.top1 - e.top1)));
     }
     if let (Some(agreement), Some(kl)) = (e.agreement, e.mean_kl) {

@@ -16,7 +16,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<BlobError>() {
             return Some(match error {
                 BlobError::UnsupportedVersion { .. } => {
-                    "re-create the blob with `cargo xtask quantize`, or use the program version that wrote it".to_owned()
+                    "re-create the blob with `cargo xtask quantize`, or use the program version that wrote it"
+                        .to_owned()
                 }
                 BlobError::BadMagic { .. } => "expected a file that `cargo xtask quantize` wrote".to_owned(),
                 _ => "the copy may be incomplete or damaged; create or copy it again".to_owned(),

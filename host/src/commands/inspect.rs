@@ -118,7 +118,13 @@ fn render(s: &BlobSummary) -> String {
     for row in &s.layers {
         let [h, w, c] = row.output;
         let sqnr = row.sqnr_db.map_or_else(|| "-".to_owned(), |db| format!("{db:.2}"));
-        table.add_row([row.name.clone(), row.kind.to_owned(), format!("{h}x{w}x{c}"), row.macs.to_string(), sqnr]);
+        table.add_row([
+            row.name.clone(),
+            row.kind.to_owned(),
+            format!("{h}x{w}x{c}"),
+            row.macs.to_string(),
+            sqnr,
+        ]);
     }
     for column in [3, 4] {
         if let Some(column) = table.column_mut(column) {
@@ -126,7 +132,8 @@ fn render(s: &BlobSummary) -> String {
         }
     }
     let [h, w, c] = s.input;
-    let table: String = table.lines().map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(&l).trim_end())).collect();
+    let table: String =
+        table.lines().map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(&l).trim_end())).collect();
     format!(
         "{table}\nscheme {}, input {h}x{w}x{c}, {} classes, {} MACs\nfile {}, arena {}\n{}\n",
         s.scheme,

@@ -32,7 +32,10 @@ impl LogsArgs {
         };
         let summary = crate::logs::decode(&self.elf, stream, io::stdout().lock(), !self.no_locations)?;
         if summary.malformed > 0 {
-            eprintln!("warning: {} frames skipped: damaged, or written by another program", summary.malformed);
+            eprintln!(
+                "warning: {} frames skipped: damaged, or written by another program",
+                summary.malformed
+            );
         }
         Ok(())
     }

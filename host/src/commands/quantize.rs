@@ -73,7 +73,10 @@ pub struct QuantizeArgs {
 impl QuantizeArgs {
     fn method(&self) -> anyhow::Result<Method> {
         let percent = self.percentile.unwrap_or(DEFAULT_PERCENTILE);
-        ensure!(percent > 50.0 && percent <= 100.0, "--percentile is {percent}, expected more than 50, at most 100");
+        ensure!(
+            percent > 50.0 && percent <= 100.0,
+            "--percentile is {percent}, expected more than 50, at most 100"
+        );
         match (self.method, self.percentile) {
             (Some(MethodArg::Minmax), Some(_)) => bail!("--percentile goes with --method percentile"),
             (Some(MethodArg::Minmax), None) => Ok(Method::MinMax),
@@ -104,7 +107,13 @@ impl QuantizeArgs {
             imported
         };
         let graph = &imported.graph;
-        eprintln!("weights: {}, {}, input {}, {} classes", self.weights.display(), imported.format, graph.input(), graph.classes());
+        eprintln!(
+            "weights: {}, {}, input {}, {} classes",
+            self.weights.display(),
+            imported.format,
+            graph.input(),
+            graph.classes()
+        );
         let rule = self.preprocess.find(&self.weights, graph.input())?;
         let labels = labels(self.labels.as_deref(), &self.weights)?;
         let blob_rule = rule.to_blob();

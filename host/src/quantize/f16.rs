@@ -18,7 +18,11 @@ pub(super) fn linear(name: &str, layer: &OhwiWeights, relu: bool) -> Result<NewL
     for (i, &w) in layer.weights.iter().enumerate() {
         let rounded = f16::from_f32(w);
         if !rounded.is_finite() {
-            return Err(QuantizeError::HalfRange { layer: name.to_owned(), channel: i / per_output, found: w });
+            return Err(QuantizeError::HalfRange {
+                layer: name.to_owned(),
+                channel: i / per_output,
+                found: w,
+            });
         }
         weights.push(rounded.to_bits());
     }

@@ -85,7 +85,8 @@ pub fn to_int8(
                 let scales = int8::weight_scales(&weights, quant.scale);
                 let gives_logits = last && matches!(f.op, FusedOp::Dense { .. });
                 out = int8::widened(int8::activation(range(), relu), quant.scale, &scales);
-                let pad = if i == 0 { fold::padding(rule, f.input.channels()) } else { [quant.zero_point; 4] };
+                let pad =
+                    if i == 0 { fold::padding(rule, f.input.channels()) } else { [quant.zero_point; 4] };
                 let target = (!gives_logits).then_some(out);
                 let linear = int8::linear(f.name, &weights, &scales, quant, target, relu, pad)?;
                 if gives_logits {
@@ -125,8 +126,7 @@ fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
     let (FusedOp::Conv { weights, bias, .. } | FusedOp::Dense { weights, bias, .. }) = f.op else {
         return OhwiWeights { weights: Vec::new(), bias: Vec::new() };
     };
-    let ohwi =
-        OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() };
+    let ohwi = OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() };
     if first { ohwi.in_picture_order(rule, f.input.channels()) } else { ohwi }
 }
 

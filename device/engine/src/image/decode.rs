@@ -214,6 +214,15 @@ fn png_error(error: png::DecodingError, len: usize) -> DecodeError {
     }
 }
 
+/// The decoder takes a palette that is not made of whole colours, and then indexes out of bounds.
+fn check_palette(info: &png::Info<'_>) -> Result<(), DecodeError> {
+    let len = info.palette.as_ref().map_or(0, |palette| palette.len());
+    if info.color_type == png::ColorType::Indexed && len % 3 != 0 {
+        return Err(damaged("PNG", format_args!("palette of {len} bytes, expected 3 a colour")));
+    }
+    Ok(())
+}
+
 fn decode_png(bytes: &[u8], limits: Limits) -> Result<Image, DecodeError> {
     // Rows and compression tables; the pixels are ours and counted below.
     let working_memory = png::Limits { bytes: (limits.side as usize).saturating_mul(32).max(1 << 20) };
@@ -226,6 +235,7 @@ fn decode_png(bytes: &[u8], limits: Limits) -> Result<Image, DecodeError> {
     let (width, height) = (header.width, header.height);
     limits.check(width, height)?;
     let mut reader = decoder.read_info().map_err(|e| png_error(e, len))?;
+    check_palette(reader.info())?;
     let size = reader.output_buffer_size().ok_or_else(|| damaged("PNG", "size overflows"))?;
     let mut data = vec![0; size];
     let info = reader.next_frame(&mut data).map_err(|e| png_error(e, len))?;

@@ -1,5 +1,6 @@
-//! Small random networks, and what they must compute: loops over the network's own order, no packing, no
-//! bands, no kernels.
+//! Small random networks, and what they must compute, in plain loops over the network's own order.
+//!
+//! No packing, no bands, no kernels: nothing is shared with the engine but the rounding rule.
 
 use vgg_edge_blob::layout::{F16Params, S8Params};
 use vgg_edge_blob::requant::{Fixed, requantize};

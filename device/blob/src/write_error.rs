@@ -1,0 +1,104 @@
+//! Why a model cannot be written: one variant a check of the writer.
+
+use std::io;
+
+use crate::layout::{MAX_MAP_VALUES, MAX_SIDE};
+use crate::model::{Scheme, Shape};
+use crate::requant::ACC_LIMIT;
+
+/// Why a model cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A partial sum of some order could leave the accumulator's range.
+    #[error(
+        "layer `{layer}`, channel {channel}: partial sums can reach {bound}, the accumulator's limit is {ACC_LIMIT}"
+    )]
+    Overflow {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+        /// `|bias| + 128 * sum(|w|)`.
+        bound: i64,
+    },
+    /// A weight of -128, which the kernels' 16-bit pairs do not allow.
+    #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]
+    WeightRange {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+    },
+    /// Weights or parameters do not have the size that the shapes give.
+    #[error("layer `{layer}`: {found} {what}, expected {expected}")]
+    Size {
+        /// Layer name.
+        layer: String,
+        /// What was counted.
+        what: &'static str,
+        /// Number found.
+        found: usize,
+        /// Number expected.
+        expected: usize,
+    },
+    /// Weights of another format than the model's scheme.
+    #[error("layer `{layer}`: weights are not {scheme}", scheme = .scheme.name())]
+    Scheme {
+        /// Layer name.
+        layer: String,
+        /// The model's scheme.
+        scheme: Scheme,
+    },
+    /// A filter side or pool stride that the format does not have.
+    #[error("layer `{layer}`: {field} is {found}, expected {low} or {high}", low = .known[0], high = .known[1])]
+    Unsupported {
+        /// Layer name.
+        layer: String,
+        /// Field name.
+        field: &'static str,
+        /// Value found.
+        found: u8,
+        /// Values the format has.
+        known: [u8; 2],
+    },
+    /// A map without values, or over the format's limits.
+    #[error(
+        "layer `{layer}`: a map of {shape}, the limits are 1 to {MAX_MAP_VALUES} values and {MAX_SIDE} a side"
+    )]
+    Map {
+        /// Layer name.
+        layer: String,
+        /// The layer's input or output.
+        shape: Shape,
+    },
+    /// Labels, self-test picture or self-test logits do not fit the network.
+    #[error("{found} {what}, expected {expected}")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// Number found.
+        found: usize,
+        /// Number expected.
+        expected: u64,
+    },
+    /// A label with a line break in it: the format has a label a line.
+    #[error("label of class {class}: holds a line break")]
+    Label {
+        /// Class.
+        class: usize,
+    },
+    /// More layers, a longer name or more rows than the format allows.
+    #[error("{what}: {found}, the limit is {limit}")]
+    TooMany {
+        /// What was counted.
+        what: &'static str,
+        /// Number found.
+        found: usize,
+        /// Largest number.
+        limit: usize,
+    },
+    /// The output failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

@@ -1,0 +1,178 @@
+//! What the writer takes is what the reader gives, weight by weight.
+
+mod support;
+
+use support::{Part, Random, aligned, bytes, model, shape, small};
+use vgg_edge_blob::{
+    Blob, ChannelOrder, LayerOp, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, ResizeFilter,
+    ResizeRule, Scheme, Shape, Weights,
+};
+
+/// Output channels, kernels, strides and paddings off every group and edge.
+fn parts() -> Vec<Part> {
+    vec![
+        Part::Conv { kernel: 3, filters: 5, block: 1 },
+        Part::Conv { kernel: 1, filters: 13, block: 1 },
+        Part::Pool { stride: 2, padding: Padding::Same, block: 1 },
+        Part::Conv { kernel: 3, filters: 8, block: 2 },
+        Part::Pool { stride: 1, padding: Padding::Valid, block: 2 },
+        Part::Dense { units: 20 },
+        Part::Dense { units: 3 },
+    ]
+}
+
+/// Compares a written linear layer with the one read, by the index equations of FORMAT.md.
+fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, taps: [usize; 4]) {
+    let [n_runs, pixels, channels, stored] = taps;
+    let (outputs, run_len) = (new.outputs as usize, read.run_len as usize);
+    assert_eq!((read.relu, read.n_runs as usize, read.pad), (new.relu, n_runs, new.pad), "{layer}");
+    let mut seen = 0;
+    let at = |o: usize, r: usize, k: usize| match (&new.weights, read.weights) {
+        (NewWeights::S8(..), Weights::S8 { data, .. }) => {
+            i64::from(data[o / 8 * n_runs * run_len * 8 + r * run_len * 8 + k / 4 * 32 + o % 8 * 4 + k % 4])
+        }
+        (NewWeights::F16(..), Weights::F16 { data, .. }) => {
+            i64::from(data[((o / 8 * n_runs + r) * run_len + k) * 8 + o % 8])
+        }
+        other => panic!("{layer}: {other:?}"),
+    };
+    for o in 0..outputs.next_multiple_of(8) {
+        for r in 0..n_runs {
+            for k in 0..run_len {
+                let (pixel, channel) = (k / stored, k % stored);
+                let real = o < outputs && pixel < pixels && channel < channels;
+                let index = ((o * n_runs + r) * pixels + pixel) * channels + channel;
+                let expected = match &new.weights {
+                    _ if !real => 0,
+                    NewWeights::S8(w, _) => i64::from(w[index]),
+                    NewWeights::F16(w, _) => i64::from(w[index]),
+                };
+                assert_eq!(at(o, r, k), expected, "{layer}: output {o}, run {r}, element {k}");
+                seen += usize::from(real);
+            }
+        }
+    }
+    assert_eq!(seen, outputs * n_runs * pixels * channels, "{layer}");
+    match (&new.weights, read.weights) {
+        (NewWeights::S8(_, p), Weights::S8 { params, .. }) => assert_eq!(p, params, "{layer}"),
+        (NewWeights::F16(_, p), Weights::F16 { params, .. }) => assert_eq!(p, params, "{layer}"),
+        other => panic!("{layer}: {other:?}"),
+    }
+}
+
+fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, first: bool) {
+    let name = &new.name;
+    assert_eq!((read.name, read.block), (name.as_str(), new.block));
+    assert_eq!((read.in_quant, read.out_quant), (new.in_quant, new.out_quant), "{name}");
+    assert_eq!(read.sqnr_db.to_bits(), new.sqnr_db.to_bits(), "{name}");
+    let (channels, pixels) = (input.channels as usize, (input.height * input.width) as usize);
+    let stored = if first { channels } else { channels.next_multiple_of(8) };
+    match (&new.op, &read.op) {
+        (NewOp::Conv { kernel, linear }, LayerOp::Conv { kernel: k, linear: read }) => {
+            assert_eq!(kernel, k, "{name}");
+            let side = usize::from(*kernel);
+            check_linear(name, linear, read, [side, side, channels, stored]);
+        }
+        (NewOp::Dense(linear), LayerOp::Dense(read)) => {
+            check_linear(name, linear, read, [1, pixels, channels, stored]);
+        }
+        (&NewOp::MaxPool { stride, padding }, &LayerOp::MaxPool { stride: s, padding: p }) => {
+            assert_eq!((stride, padding), (s, p), "{name}");
+        }
+        (
+            &NewOp::GlobalAvgPool { multiplier, shift },
+            &LayerOp::GlobalAvgPool { multiplier: m, shift: s },
+        ) => {
+            assert_eq!((multiplier, shift), (m, s), "{name}");
+        }
+        (new, read) => panic!("{name}: wrote {new:?}, read {read:?}"),
+    }
+}
+
+fn check(new: &NewModel, outputs: &[Shape]) {
+    let written = aligned(&bytes(new.clone()));
+    let blob = Blob::parse(written.as_slice()).unwrap();
+    blob.verify_checksums().unwrap();
+    assert_eq!((blob.scheme(), blob.input(), *blob.preprocess()), (new.scheme, new.input, new.preprocess));
+    assert_eq!((blob.n_layers(), blob.layers().count()), (new.layers.len(), new.layers.len()));
+    assert_eq!(blob.file_len(), written.as_slice().len());
+    assert_eq!(blob.n_classes() as u64, outputs[outputs.len() - 1].len());
+    assert!(blob.layer(new.layers.len()).is_none());
+    let mut input = new.input;
+    for (i, (new, read)) in new.layers.iter().zip(blob.layers()).enumerate() {
+        let dense = matches!(new.op, NewOp::Dense(_));
+        assert_eq!(read.input, if dense { shape(1, 1, input.len() as u32) } else { input }, "{}", new.name);
+        assert_eq!(read.output, outputs[i], "{}", new.name);
+        check_layer(new, &read, input, i == 0);
+        input = read.output;
+    }
+    assert_eq!(blob.labels().collect::<Vec<_>>(), new.labels);
+    for (class, label) in new.labels.iter().enumerate() {
+        assert_eq!(blob.label(class), Some(label.as_str()));
+    }
+    assert_eq!(blob.label(blob.n_classes()), None);
+    assert_eq!(blob.metadata(), new.metadata);
+    let golden = blob.golden().map(|g| (g.input.to_vec(), g.logits.to_vec()));
+    assert_eq!(golden, new.golden);
+}
+
+#[test]
+fn layers_of_every_kind_come_back() {
+    for scheme in [Scheme::Int8, Scheme::F16] {
+        for channels in [1, 3, 4] {
+            let new =
+                model(&mut Random(0x5EED + u64::from(channels)), scheme, shape(9, 7, channels), &parts());
+            let outputs = [
+                shape(9, 7, 5),
+                shape(9, 7, 13),
+                shape(5, 4, 13),
+                shape(5, 4, 8),
+                shape(4, 3, 8),
+                shape(1, 1, 20),
+                shape(1, 1, 3),
+            ];
+            check(&new, &outputs);
+        }
+    }
+}
+
+#[test]
+fn labels_self_test_and_metadata_come_back() {
+    for scheme in [Scheme::Int8, Scheme::F16] {
+        let outputs = [shape(6, 5, 5), shape(3, 2, 5), shape(1, 1, 5), shape(1, 1, 2)];
+        check(&small(scheme), &outputs);
+        let mut empty_labels = small(scheme);
+        empty_labels.labels = vec![String::new(), String::new()];
+        check(&empty_labels, &outputs);
+        let bare = NewModel { labels: Vec::new(), golden: None, metadata: String::new(), ..small(scheme) };
+        check(&bare, &outputs);
+    }
+}
+
+#[test]
+fn one_class_may_have_an_empty_label() {
+    let mut new = model(&mut Random(7), Scheme::F16, shape(2, 2, 1), &[Part::Dense { units: 1 }]);
+    new.labels = vec![String::new()];
+    check(&new, &[shape(1, 1, 1)]);
+}
+
+#[test]
+fn preprocessing_of_every_kind_comes_back() {
+    use ResizeFilter::{Bicubic, Bilinear, Box, Lanczos, Nearest};
+    let mut new = small(Scheme::Int8);
+    for order in [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray] {
+        for filter in [Nearest, Box, Bilinear, Bicubic, Lanczos] {
+            for resize in [ResizeRule::Stretch, ResizeRule::ShorterSideCenterCrop(256)] {
+                (new.preprocess.order, new.preprocess.filter, new.preprocess.resize) =
+                    (order, filter, resize);
+                let written = aligned(&bytes(new.clone()));
+                assert_eq!(*Blob::parse(written.as_slice()).unwrap().preprocess(), new.preprocess);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    assert_eq!(bytes(small(Scheme::Int8)), bytes(small(Scheme::Int8)));
+}

@@ -1,0 +1,174 @@
+//! Every model that cannot be written, and the words that say why.
+
+mod support;
+
+use std::io;
+
+use support::{Part, Random, aligned, bytes, model, shape, small};
+use vgg_edge_blob::layout::S8Params;
+use vgg_edge_blob::requant::ACC_LIMIT;
+use vgg_edge_blob::{
+    Blob, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization, Scheme, write,
+};
+
+fn refused(model: NewModel) -> String {
+    write(model, &mut io::sink()).expect_err("a model that cannot be written").to_string()
+}
+
+/// A dense int8 network: 8 inputs of weight `weight`, one output with `bias`.
+fn dense(weight: i8, bias: i32) -> NewModel {
+    let mut new = model(&mut Random(1), Scheme::Int8, shape(2, 4, 1), &[Part::Dense { units: 1 }]);
+    let mut params = S8Params::default();
+    params.bias[0] = bias;
+    linear(&mut new, 0).weights = NewWeights::S8(vec![weight; 8], vec![params]);
+    new
+}
+
+fn linear(new: &mut NewModel, layer: usize) -> &mut NewLinear {
+    match &mut new.layers[layer].op {
+        NewOp::Conv { linear, .. } | NewOp::Dense(linear) => linear,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// 128 * 8 * 127 below the limit is the largest bias of weights of 127, in both directions; one more is not.
+#[test]
+fn the_overflow_proof_is_exact() {
+    let largest = (ACC_LIMIT - 1 - 128 * 8 * 127) as i32;
+    for weight in [127, -127] {
+        for sign in [1, -1] {
+            let written = aligned(&bytes(dense(weight, sign * largest)));
+            assert!(Blob::parse(written.as_slice()).is_ok());
+            assert_eq!(
+                refused(dense(weight, sign * (largest + 1))),
+                "layer `layer0`, channel 0: partial sums can reach 1073741824, the accumulator's limit is 1073741824"
+            );
+        }
+    }
+    assert_eq!(
+        refused(dense(0, i32::MIN)),
+        "layer `layer0`, channel 0: partial sums can reach 2147483648, the accumulator's limit is 1073741824"
+    );
+}
+
+#[test]
+fn the_overflow_proof_names_the_channel() {
+    let mut new = small(Scheme::Int8);
+    let NewWeights::S8(_, params) = &mut linear(&mut new, 0).weights else { panic!("int8") };
+    params[0].bias[4] = i32::MAX;
+    assert!(refused(new).starts_with("layer `layer0`, channel 4: partial sums can reach 214"));
+}
+
+#[test]
+fn weights_of_minus_128_are_refused() {
+    assert_eq!(refused(dense(-128, 0)), "layer `layer0`, channel 0: weight -128, the range is [-127, 127]");
+}
+
+#[test]
+fn sizes_must_fit() {
+    let mut new = small(Scheme::Int8);
+    let NewWeights::S8(weights, _) = &mut linear(&mut new, 0).weights else { panic!("int8") };
+    weights.pop();
+    assert_eq!(refused(new), "layer `layer0`: 134 weights, expected 135");
+    let mut new = small(Scheme::F16);
+    let NewWeights::F16(_, params) = &mut linear(&mut new, 3).weights else { panic!("f16") };
+    params.clear();
+    assert_eq!(refused(new), "layer `layer3`: 0 parameter groups, expected 1");
+}
+
+#[test]
+fn weights_must_have_the_models_scheme() {
+    let new = NewModel { scheme: Scheme::F16, ..small(Scheme::Int8) };
+    assert_eq!(refused(new), "layer `layer0`: weights are not f16");
+}
+
+#[test]
+fn filters_and_strides_must_be_known() {
+    let mut new = small(Scheme::Int8);
+    let NewOp::Conv { kernel, .. } = &mut new.layers[0].op else { panic!("a convolution") };
+    *kernel = 5;
+    assert_eq!(refused(new), "layer `layer0`: kernel is 5, expected 1 or 3");
+    let mut new = small(Scheme::Int8);
+    new.layers[1].op = NewOp::MaxPool { stride: 3, padding: Padding::Same };
+    assert_eq!(refused(new), "layer `layer1`: stride is 3, expected 1 or 2");
+}
+
+#[test]
+fn maps_must_have_a_size() {
+    let limits = "the limits are 1 to 268435456 values and 16384 a side";
+    let mut new = small(Scheme::Int8);
+    new.input.height = 0;
+    assert_eq!(refused(new), format!("layer `layer0`: a map of 0x5x3, {limits}"));
+    let mut new = small(Scheme::Int8);
+    linear(&mut new, 0).outputs = 0;
+    assert_eq!(refused(new), format!("layer `layer0`: a map of 6x5x0, {limits}"));
+    let mut new = small(Scheme::Int8);
+    new.input = shape(u32::MAX, u32::MAX, u32::MAX);
+    assert_eq!(refused(new), format!("layer `layer0`: a map of 4294967295x4294967295x4294967295, {limits}"));
+    let mut new = small(Scheme::Int8);
+    new.input = shape(1, 5, 3);
+    assert_eq!(refused(new), format!("layer `layer1`: a map of 0x2x5, {limits}"));
+}
+
+#[test]
+fn labels_and_self_test_must_fit_the_network() {
+    let mut new = small(Scheme::Int8);
+    new.labels.pop();
+    assert_eq!(refused(new), "1 labels, expected 2");
+    let mut new = small(Scheme::Int8);
+    new.labels[1] = "two\nlines".to_owned();
+    assert_eq!(refused(new), "label of class 1: holds a line break");
+    let mut new = small(Scheme::Int8);
+    new.golden = Some((vec![0; 91], vec![0.0; 2]));
+    assert_eq!(refused(new), "91 bytes of self-test picture, expected 90");
+    let mut new = small(Scheme::Int8);
+    new.golden = Some((vec![0; 90], vec![0.0]));
+    assert_eq!(refused(new), "1 self-test logits, expected 2");
+}
+
+#[test]
+fn counts_are_limited_by_their_fields() {
+    let pool = NewLayer {
+        name: String::new(),
+        op: NewOp::MaxPool { stride: 1, padding: Padding::Same },
+        block: 0,
+        in_quant: Quantization { scale: 1.0, zero_point: 0 },
+        out_quant: Quantization { scale: 1.0, zero_point: 0 },
+        sqnr_db: f32::NAN,
+    };
+    let of = |layers| NewModel { layers, labels: Vec::new(), golden: None, ..small(Scheme::Int8) };
+    assert_eq!(refused(of(vec![pool.clone(); 32760])), "layers: 32760, the limit is 32759");
+    let rows = NewModel { input: shape(16384, 1, 3), ..of(vec![pool.clone(); 17]) };
+    assert_eq!(refused(rows), "rows of all maps: 278528, the limit is 262144");
+    let long = NewLayer { name: "x".repeat(65536), ..pool.clone() };
+    assert_eq!(refused(of(vec![long])), "bytes of a layer name: 65536, the limit is 65535");
+    let most = NewLayer { name: "x".repeat(65535), ..pool };
+    let written = aligned(&bytes(of(vec![most])));
+    assert_eq!(Blob::parse(written.as_slice()).unwrap().layer(0).unwrap().name.len(), 65535);
+}
+
+/// Takes `room` bytes, then fails.
+struct Full {
+    room: usize,
+}
+
+impl io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.room = self.room.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_wherever_it_happens() {
+    let len = bytes(small(Scheme::Int8)).len();
+    for room in 0..len {
+        let error = write(small(Scheme::Int8), &mut Full { room }).expect_err("not enough room");
+        assert_eq!(error.to_string(), io::Error::from(io::ErrorKind::StorageFull).to_string());
+    }
+    assert!(write(small(Scheme::Int8), &mut Full { room: len }).is_ok());
+}

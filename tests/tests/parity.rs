@@ -1,0 +1,141 @@
+//! The classifier program against this machine's engine, bit for bit: every kernel, several thread counts.
+//!
+//! ```text
+//! VGG_EDGE_CLASSIFY        command of the program; else it is built for this machine
+//! VGG_EDGE_EXPECT_KERNELS  variants that it must run, best first
+//! VGG_EDGE_MODELS          folder with more models, in whose answers the program must agree
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use vgg_edge_blob::{AlignedBytes, Blob, NewModel, Scheme, write};
+use vgg_edge_engine::image::{Limits, decode, prepare};
+use vgg_edge_engine::kernels::{by_name, variant};
+use vgg_edge_engine::pool::Serial;
+use vgg_edge_engine::topk::{softmax, top_k};
+use vgg_edge_engine::{Engine, Options};
+use vgg_edge_tests::{TempDir, classify, files, run, temp_dir, vgg_of_two_blocks, workspace_root};
+
+/// Models to test with: random ones, whose self-test plain loops computed, and those of `VGG_EDGE_MODELS`.
+fn models() -> (TempDir, Vec<PathBuf>) {
+    let dir = temp_dir();
+    let mut models = Vec::new();
+    for (scheme, name) in [(Scheme::Int8, "random.int8.vgg"), (Scheme::F16, "random.f16.vgg")] {
+        let path = dir.path().join(name);
+        save(vgg_of_two_blocks(scheme), &path);
+        models.push(path);
+    }
+    if let Some(folder) = std::env::var_os("VGG_EDGE_MODELS").map(PathBuf::from) {
+        let more = files(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "vgg"));
+        models.extend(more);
+        assert!(models.len() > 2, "{}: no model", folder.display());
+    }
+    (dir, models)
+}
+
+fn save(model: NewModel, path: &Path) {
+    let mut bytes = Vec::new();
+    write(model, &mut bytes).expect("a legal model");
+    fs::write(path, bytes).expect("a file in a temporary folder");
+}
+
+/// Kernels that the program's machine has, best first, as `verify` lists them.
+fn kernels(model: &Path) -> Vec<String> {
+    let ran = run(classify().arg("verify").arg(model));
+    assert_eq!(ran.code, Some(0), "{}: {ran:?}", model.display());
+    let names = ran.stdout.lines().filter_map(|line| line.strip_prefix("self-test  ok, "));
+    names.map(str::to_owned).collect()
+}
+
+/// Pictures of several sizes and kinds.
+fn pictures() -> Vec<PathBuf> {
+    let root = workspace_root();
+    let mut pictures = files(&root.join("device/engine/tests/fixtures/pictures"));
+    let test = files(&root.join("tests/fixtures/cifar10/test"));
+    pictures.extend(test.into_iter().step_by(150));
+    pictures.retain(|path| path.extension().is_some_and(|e| e == "png" || e == "jpg"));
+    assert!(pictures.len() > 20, "{} pictures", pictures.len());
+    pictures
+}
+
+/// The best five of a picture on this machine's specification kernel: class and probability.
+fn answer(blob: &Blob<'_>, picture: &Path) -> Vec<(u64, f32)> {
+    let image = decode(&fs::read(picture).expect("a fixture"), Limits::default()).expect("a picture");
+    let scalar = by_name("scalar").expect("the specification runs everywhere");
+    let mut engine = Engine::new(blob, scalar, &Serial, Options::default()).expect("a small network");
+    let logits = engine.run(&prepare(image, blob.preprocess(), blob.input())).expect("the input's size");
+    let mut probabilities = logits.to_vec();
+    softmax(&mut probabilities);
+    top_k(&probabilities, 5).iter().map(|top| (top.class as u64, top.score)).collect()
+}
+
+/// Answers in the program's JSON lines.
+fn answers(stdout: &str) -> Vec<Vec<(u64, f32)>> {
+    let one = |top: &Value| {
+        let class = top["class"].as_u64().expect("a class");
+        (class, top["probability"].as_f64().expect("a probability") as f32)
+    };
+    stdout
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).expect("a line of JSON");
+            line["top"].as_array().expect("the best classes").iter().map(one).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_kernel_repeats_every_models_self_test() {
+    let (_dir, models) = models();
+    for model in &models {
+        let names = kernels(model);
+        println!("{}: {}", model.file_name().unwrap_or_default().display(), names.join(" "));
+        assert_eq!(names.last().map(String::as_str), Some("generic-s8-scalar"));
+        if let Ok(expected) = std::env::var("VGG_EDGE_EXPECT_KERNELS") {
+            let found: Vec<&str> = names.iter().map(|name| variant(name)).collect();
+            assert_eq!(found, expected.split_whitespace().collect::<Vec<_>>(), "kernels, best first");
+        }
+    }
+}
+
+#[test]
+fn every_kernel_and_thread_count_gives_this_machines_answers() {
+    let (_dir, models) = models();
+    let pictures = pictures();
+    for model in &models {
+        let mut bytes = AlignedBytes::default();
+        std::io::copy(&mut fs::File::open(model).expect("a model"), &mut bytes).expect("a model's bytes");
+        let blob = Blob::parse(bytes.as_slice()).expect("a model");
+        let expected: Vec<_> = pictures.iter().map(|picture| answer(&blob, picture)).collect();
+        for kernel in kernels(model) {
+            for threads in ["1", "3"] {
+                let mut program = classify();
+                program.args(["run", "--json", "--kernel", &kernel, "--threads", threads]);
+                let ran = run(program.arg(model).args(&pictures));
+                assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{program:?}");
+                let found = answers(&ran.stdout);
+                assert_eq!(found.len(), expected.len(), "{program:?}");
+                for ((found, expected), picture) in found.iter().zip(&expected).zip(&pictures) {
+                    let at = format!("{}, {kernel}, {threads} threads", picture.display());
+                    assert_eq!(found, expected, "{}: {at}", model.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_self_test_is_found() {
+    let dir = temp_dir();
+    let path = dir.path().join("wrong.vgg");
+    let mut model = vgg_of_two_blocks(Scheme::Int8);
+    if let Some((_, logits)) = &mut model.golden {
+        logits[3] = f32::from_bits(logits[3].to_bits() ^ 1);
+    }
+    save(model, &path);
+    let ran = run(classify().arg("verify").arg(&path));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("self-test"), "{ran:?}");
+}

@@ -1,0 +1,107 @@
+//! `build`: the classifier for the board, static, and a twin with debug information.
+//!
+//! ```text
+//! cargo build --profile board ─► target/board/classify.debug ─► without symbols: target/board/classify
+//! ```
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use crate::shell::{self, BOARD_TARGET};
+
+/// Options of `build`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Board; all Arm boards run one program, which picks its kernel when it starts
+    #[arg(long, value_enum, default_value = "generic")]
+    board: Board,
+    /// Rust target, instead of the board's
+    #[arg(long, conflicts_with = "board")]
+    target: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Board {
+    Generic,
+    Rpi3,
+    Rpi4,
+    Rpi5,
+    Rk3566,
+    Rk3588,
+    #[value(name = "armv8-i8mm")]
+    Armv8I8mm,
+    #[value(name = "x86-64")]
+    X86_64,
+}
+
+impl Board {
+    fn target(self) -> &'static str {
+        match self {
+            Board::X86_64 => "x86_64-unknown-linux-musl",
+            _ => BOARD_TARGET,
+        }
+    }
+}
+
+/// Builds, strips, and says what to do next.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let target = args.target.as_deref().unwrap_or(args.board.target());
+    let folder = shell::target_dir().join("board");
+    let (program, debug) = (folder.join("classify"), folder.join("classify.debug"));
+    fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
+    shell::add_target(target)?;
+    shell::run(&mut compile("build", target))?;
+    let built = shell::target_dir().join(target).join("board/classify");
+    copy(&built, &debug)?;
+    strip(&debug, &program, target)?;
+    for (path, what) in
+        [(&program, "for the board"), (&debug, "with debug information, for `cargo xtask logs`")]
+    {
+        let len = fs::metadata(path).with_context(|| format!("file {}", path.display()))?.len();
+        println!("{:36} {:7.1} MB  {what}", shown(path).display(), len as f64 / 1e6);
+    }
+    println!("\nnext: copy {} and a model to the board, then run there", shown(&program).display());
+    println!("      ./classify run MODEL.vgg PICTURE.jpg");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo build` or `cargo rustc` of the classifier for `target`; the linker comes with Rust.
+fn compile(subcommand: &str, target: &str) -> Command {
+    let mut cargo = shell::command(&format!("cargo {subcommand} -p vgg-edge-classify --bin classify"));
+    cargo.args(["--profile", "board", "--target", target]);
+    if target.ends_with("-linux-musl") {
+        cargo.arg("--config").arg(format!("target.{target}.linker=\"rust-lld\""));
+    }
+    cargo
+}
+
+/// Makes `program` from `debug` with the toolchain's own objcopy; where a toolchain has none, links again.
+fn strip(debug: &Path, program: &Path, target: &str) -> anyhow::Result<()> {
+    let sysroot = shell::output(&mut shell::command("rustc --print sysroot"))?;
+    let host = shell::output(&mut shell::command("rustc --print host-tuple"))?;
+    let sysroot = Path::new(sysroot.trim());
+    let objcopy = sysroot.join("lib/rustlib").join(host.trim()).join("bin/rust-objcopy");
+    if objcopy.exists() {
+        let mut command = Command::new(objcopy);
+        command.arg("--strip-all").arg(debug).arg(program).env("LD_LIBRARY_PATH", sysroot.join("lib"));
+        return shell::run(&mut command);
+    }
+    shell::run(compile("rustc", target).args(["--", "-C", "strip=symbols"]))?;
+    copy(&shell::target_dir().join(target).join("board/classify"), program)
+}
+
+/// Copies by a temporary name: a program that is running or being sent stays whole.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let part = to.with_extension("part");
+    fs::copy(from, &part)
+        .and_then(|_| fs::rename(&part, to))
+        .with_context(|| format!("copy {} to {}", from.display(), to.display()))
+}
+
+fn shown(path: &Path) -> &Path {
+    path.strip_prefix(shell::root()).unwrap_or(path)
+}

@@ -1,0 +1,211 @@
+//! `test` and `ci`: everything the project checks; one list of jobs, every failure told.
+//!
+//! ```text
+//! fmt  clippy  host  no-std  board  models, then for each emulated CPU: kernels, parity
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::shell::{self, BOARD_TARGET};
+
+/// Options of `test` and `ci`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print the jobs' names
+    #[arg(long, conflicts_with = "only")]
+    list: bool,
+    /// Run only the jobs whose name starts so; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
+
+/// A CPU as the emulator names it, and the kernels it runs, best first.
+struct Cpu {
+    name: &'static str,
+    kernels: &'static str,
+}
+
+const CPUS: [Cpu; 4] = [
+    Cpu { name: "cortex-a53", kernels: "neon scalar" },
+    Cpu { name: "cortex-a72", kernels: "neon scalar" },
+    Cpu { name: "cortex-a76", kernels: "dotprod neon scalar" },
+    Cpu { name: "max", kernels: "i8mm dotprod neon scalar" },
+];
+
+const EMULATOR: &str = "qemu-aarch64";
+
+/// What a job runs.
+enum Check {
+    /// One cargo command.
+    Cargo(&'static str),
+    /// The crates of the device that need no operating system, for an Arm that has none.
+    NoStd,
+    /// The board's program, as shipped.
+    Board,
+    /// Models of the bundled network, for the parity jobs.
+    Models,
+    /// The engine's kernels and executor on an emulated CPU.
+    Kernels(&'static Cpu),
+    /// The board's program on an emulated CPU against this machine's engine.
+    Parity(&'static Cpu),
+}
+
+/// The only list of jobs, in order.
+fn jobs() -> Vec<(String, Check)> {
+    let mut jobs = vec![
+        ("fmt".to_owned(), Check::Cargo("fmt --all --check")),
+        ("clippy".to_owned(), Check::Cargo("clippy --workspace --all-targets -- -D warnings")),
+        ("host".to_owned(), Check::Cargo("test --workspace")),
+        ("no-std".to_owned(), Check::NoStd),
+        ("board".to_owned(), Check::Board),
+        ("models".to_owned(), Check::Models),
+    ];
+    for cpu in &CPUS {
+        jobs.push((format!("kernels-{}", cpu.name), Check::Kernels(cpu)));
+        jobs.push((format!("parity-{}", cpu.name), Check::Parity(cpu)));
+    }
+    jobs
+}
+
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration, String),
+    Skipped,
+}
+
+/// Runs the jobs. With `ci` a job that cannot run has failed.
+pub(crate) fn run(args: &Args, ci: bool) -> anyhow::Result<ExitCode> {
+    let all = jobs();
+    if args.list {
+        all.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for wanted in &args.only {
+        if !all.iter().any(|(name, _)| name.starts_with(wanted)) {
+            let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+            bail!("no job `{wanted}`, the jobs are {}", names.join(" "));
+        }
+    }
+    let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|wanted| name.starts_with(wanted));
+    let emulator = shell::has(EMULATOR);
+    let mut results = Vec::new();
+    for (name, check) in all.iter().filter(|(name, _)| chosen(name)) {
+        eprintln!("\n== {name}");
+        let emulated = matches!(check, Check::Kernels(_) | Check::Parity(_));
+        let start = Instant::now();
+        let outcome = match (emulated && !emulator, ci) {
+            (true, false) => Outcome::Skipped,
+            (true, true) => Outcome::Failed(start.elapsed(), format!("{EMULATOR} is not on the path")),
+            (false, _) => match check.run(ci) {
+                Ok(()) => Outcome::Passed(start.elapsed()),
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    Outcome::Failed(start.elapsed(), format!("{error:#}"))
+                }
+            },
+        };
+        results.push((name, outcome));
+    }
+    Ok(summary(&results))
+}
+
+/// One line a job; failure if any failed.
+fn summary(results: &[(&String, Outcome)]) -> ExitCode {
+    eprintln!();
+    let mut n_failed = 0;
+    for (name, outcome) in results {
+        let seconds = |time: &Duration| format!("{:7.1} s", time.as_secs_f64());
+        match outcome {
+            Outcome::Passed(time) => eprintln!("{name:20} ok      {}", seconds(time)),
+            Outcome::Skipped => eprintln!("{name:20} skipped           {EMULATOR} is not on the path"),
+            Outcome::Failed(time, why) => {
+                n_failed += 1;
+                eprintln!("{name:20} FAILED  {}  {why}", seconds(time));
+            }
+        }
+    }
+    let skipped = results.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped)).count();
+    eprintln!("\n{} jobs: {n_failed} failed, {skipped} skipped", results.len());
+    if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Check {
+    fn run(&self, ci: bool) -> anyhow::Result<()> {
+        let cargo = |words: &str| {
+            let mut command = shell::command(&format!("cargo {words}"));
+            if ci {
+                command.env("CI", "true");
+            }
+            command
+        };
+        match self {
+            Check::Cargo(words) => shell::run(&mut cargo(words)),
+            Check::NoStd => {
+                let target = "aarch64-unknown-none";
+                shell::add_target(target)?;
+                let crates = "-p vgg-edge-blob -p vgg-edge-engine --no-default-features";
+                shell::run(&mut cargo(&format!("build {crates} --target {target}")))
+            }
+            Check::Board => {
+                shell::add_target(BOARD_TARGET)?;
+                shell::run(&mut cargo(&format!(
+                    "build -p vgg-edge-classify --profile board --target {BOARD_TARGET}"
+                )))
+            }
+            Check::Models => {
+                shell::run(cargo("run -p vgg-edge-host --bin vgg-edge -- demo --output").arg(models()))
+            }
+            Check::Kernels(cpu) => {
+                shell::add_target(BOARD_TARGET)?;
+                let tests = "test -p vgg-edge-engine --test kernels --test executor --target";
+                let mut command = cargo(&format!("{tests} {BOARD_TARGET}"));
+                command
+                    .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER", emulate(cpu))
+                    .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels);
+                shell::run(&mut command)
+            }
+            Check::Parity(cpu) => {
+                let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
+                let program = program.to_str().context("the target folder's path is not UTF-8")?;
+                let mut command = cargo("test -p vgg-edge-tests --test parity");
+                command
+                    .env("VGG_EDGE_CLASSIFY", format!("{} {program}", emulate(cpu)))
+                    .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels)
+                    .env("VGG_EDGE_MODELS", models());
+                shell::run(&mut command)
+            }
+        }
+    }
+}
+
+fn emulate(cpu: &Cpu) -> String {
+    format!("{EMULATOR} -cpu {}", cpu.name)
+}
+
+/// Where the models of the bundled network go.
+fn models() -> PathBuf {
+    shell::target_dir().join("test/models")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_have_one_name_each_and_what_they_use_comes_first() {
+        let names: Vec<String> = jobs().into_iter().map(|(name, _)| name).collect();
+        let mut unique = names.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), names.len());
+        let place = |name: &str| names.iter().position(|n| n == name).unwrap();
+        for cpu in &CPUS {
+            let parity = place(&format!("parity-{}", cpu.name));
+            assert!(place("board") < parity && place("models") < parity);
+        }
+    }
+}
