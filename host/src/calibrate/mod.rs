@@ -1,21 +1,25 @@
 //! Calibration: pictures through the f32 reference, histograms of every layer's output, ranges from them.
 //!
 //! ```text
-//! pictures ─► reference (all layers) ─► Histogram a layer ─► Method (minmax, percentile) ─► Range a layer
+//! pictures ─► reference (all layers) ─► Histogram a layer ─► Method (minmax, percentile, mse) ─► Range a layer
+//!                                    └► Means a layer ─────► bias correction
 //! ```
 //!
 //! Memory does not grow with the number of pictures, and the result does not depend on their order or on the
 //! number of threads: histograms add up exactly.
 
 mod histogram;
+mod means;
 mod minmax;
+mod mse;
 mod percentile;
 
 use rayon::prelude::*;
 
 pub use histogram::Histogram;
+pub use means::Means;
 
-use crate::graph::Graph;
+use crate::graph::{ActivationShape, Graph};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -28,6 +32,8 @@ pub enum Method {
     MinMax,
     /// So that this share of the values, in percent, lies inside; the rest is clipped.
     Percentile(f64),
+    /// With the least squared error over what was seen.
+    Mse,
 }
 
 impl Method {
@@ -36,6 +42,7 @@ impl Method {
         match self {
             Self::MinMax => minmax::range(histogram),
             Self::Percentile(percent) => percentile::range(histogram, percent),
+            Self::Mse => mse::range(histogram),
         }
     }
 }
@@ -45,6 +52,7 @@ impl std::fmt::Display for Method {
         match self {
             Self::MinMax => f.write_str("minmax"),
             Self::Percentile(percent) => write!(f, "percentile {percent}"),
+            Self::Mse => f.write_str("mse"),
         }
     }
 }
@@ -58,11 +66,19 @@ pub struct Range {
     pub max: f32,
 }
 
-/// Histograms of one network's layers over a set of pictures.
+/// What one network's layers put out over a set of pictures.
 #[derive(Clone, Debug)]
 pub struct Calibration {
-    histograms: Vec<Histogram>,
+    picture: Means,
+    layers: Vec<Seen>,
     n_pictures: usize,
+}
+
+/// What one layer put out.
+#[derive(Clone, Debug)]
+struct Seen {
+    histogram: Histogram,
+    means: Means,
 }
 
 impl Calibration {
@@ -78,31 +94,50 @@ impl Calibration {
         progress: &Progress,
     ) -> anyhow::Result<Self> {
         let bar = progress.bar("calibrate", samples.len());
-        let n_layers = graph.layers().len();
-        let empty = || vec![Histogram::default(); n_layers];
-        let histograms = (0..samples.len())
+        let shapes = || (0..graph.layers().len()).map(|i| graph.output_shape(i));
+        let seen = |s: ActivationShape| Seen {
+            histogram: Histogram::default(),
+            means: Means::new(s.len(), s.channels()),
+        };
+        let input = graph.input_shape(0);
+        let empty = || (Means::new(input.len(), input.channels()), shapes().map(seen).collect::<Vec<_>>());
+        let (picture, layers) = (0..samples.len())
             .into_par_iter()
-            .try_fold(empty, |mut histograms, i| {
+            .try_fold(empty, |(mut pixels, mut layers), i| {
                 let picture = samples.picture(i)?;
-                let input = rule.normalize(&picture.data)?;
-                for output in reference.run_with_outputs(&input)?.1 {
-                    histograms[output.layer_idx].add(&output.data);
+                let values: Vec<f32> = picture.data.iter().map(|&p| f32::from(p)).collect();
+                pixels.add(&values);
+                for output in reference.run_with_outputs(&rule.normalize(&picture.data)?)?.1 {
+                    layers[output.layer_idx].histogram.add(&output.data);
+                    layers[output.layer_idx].means.add(&output.data);
                 }
                 bar.inc(1);
-                anyhow::Ok(histograms)
+                anyhow::Ok((pixels, layers))
             })
             .try_reduce(empty, |mut a, b| {
-                for (a, b) in a.iter_mut().zip(&b) {
-                    a.merge(b);
+                a.0.merge(&b.0);
+                for (a, b) in a.1.iter_mut().zip(&b.1) {
+                    a.histogram.merge(&b.histogram);
+                    a.means.merge(&b.means);
                 }
                 Ok(a)
             })?;
-        Ok(Self { histograms, n_pictures: samples.len() })
+        Ok(Self { picture, layers, n_pictures: samples.len() })
     }
 
     /// What layer `layer_idx` of the graph put out.
     pub fn histogram(&self, layer_idx: usize) -> &Histogram {
-        &self.histograms[layer_idx]
+        &self.layers[layer_idx].histogram
+    }
+
+    /// Mean of what layer `layer_idx` of the graph put out.
+    pub fn means(&self, layer_idx: usize) -> &Means {
+        &self.layers[layer_idx].means
+    }
+
+    /// Mean picture, in pixel values, channels in the picture's order.
+    pub fn picture_means(&self) -> &Means {
+        &self.picture
     }
 
     /// Pictures seen.

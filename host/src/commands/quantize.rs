@@ -34,6 +34,8 @@ pub enum MethodArg {
     Minmax,
     /// so that --percentile percent of the values lie inside
     Percentile,
+    /// with the least squared error over what was seen
+    Mse,
 }
 
 /// Converts a trained network to a file for the board
@@ -50,7 +52,7 @@ pub struct QuantizeArgs {
     /// Number format
     #[arg(long, value_enum, default_value = "int8")]
     pub scheme: SchemeArg,
-    /// How activation ranges are chosen (int8)
+    /// How activation ranges are chosen (int8) [default: mse]
     #[arg(long, value_enum)]
     pub method: Option<MethodArg>,
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
@@ -78,8 +80,11 @@ impl QuantizeArgs {
             "--percentile is {percent}, expected more than 50, at most 100"
         );
         match (self.method, self.percentile) {
-            (Some(MethodArg::Minmax), Some(_)) => bail!("--percentile goes with --method percentile"),
+            (Some(MethodArg::Minmax | MethodArg::Mse), Some(_)) => {
+                bail!("--percentile goes with --method percentile")
+            }
             (Some(MethodArg::Minmax), None) => Ok(Method::MinMax),
+            (Some(MethodArg::Mse), None) => Ok(Method::Mse),
             (Some(MethodArg::Percentile), _) | (None, Some(_)) => Ok(Method::Percentile(percent)),
             (None, None) => Ok(DEFAULT_METHOD),
         }
@@ -155,7 +160,7 @@ impl QuantizeArgs {
     }
 }
 
-/// Percentile when none is named.
+/// Percentile when `--method percentile` names none.
 const DEFAULT_PERCENTILE: f64 = 99.99;
 /// Method when none is named.
-pub(crate) const DEFAULT_METHOD: Method = Method::Percentile(DEFAULT_PERCENTILE);
+pub(crate) const DEFAULT_METHOD: Method = Method::Mse;

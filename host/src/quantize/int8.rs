@@ -3,7 +3,7 @@
 //! ```text
 //! weight      w = round(real / s_w[o])                 in [-127, 127], s_w[o] = max|real| / 127
 //! activation  x = round(real / s_x) + zp               in [-128, 127], zp = -128 behind a ReLU
-//! bias        b = round(real / (s_in * s_w[o])) - zp_in * sum(w)
+//! bias        b = round((real + correction) / (s_in * s_w[o])) - zp_in * sum(w)
 //! output      requantize(acc, s_in * s_w[o] / s_out)   the scale is < 1
 //! ```
 
@@ -58,44 +58,63 @@ pub(super) fn widened(quant: Quantization, in_scale: f32, weight_scales: &[f64])
     if quant.scale > least { quant } else { Quantization { scale: least, ..quant } }
 }
 
-/// Quantizes a convolution or dense layer. `out` is `None` for the last layer, which gives logits.
-///
-/// # Errors
-/// [`QuantizeError::Scale`] when a step is not representable.
-pub(super) fn linear(
-    name: &str,
-    layer: &OhwiWeights,
-    scales: &[f64],
-    input: Quantization,
-    out: Option<Quantization>,
-    relu: bool,
-    pad: [i8; 4],
-) -> Result<NewLinear, QuantizeError> {
-    let outputs = layer.bias.len();
-    let per_output = (layer.weights.len() / outputs.max(1)).max(1);
-    let mut weights = Vec::with_capacity(layer.weights.len());
-    let mut params = vec![S8Params::default(); outputs.div_ceil(GROUP)];
-    for (o, filter) in layer.weights.chunks_exact(per_output).enumerate() {
-        let mut sum = 0i64;
-        for w in filter {
-            let q = (f64::from(*w) / scales[o]).round().clamp(-127.0, 127.0) as i8;
-            sum += i64::from(q);
-            weights.push(q);
+/// A convolution or dense layer to quantize.
+pub(super) struct Linear<'a> {
+    pub(super) name: &'a str,
+    /// Real weights, OHWI, and bias.
+    pub(super) layer: &'a OhwiWeights,
+    /// Real value of a weight's step, one an output channel.
+    pub(super) scales: &'a [f64],
+    /// The map it takes.
+    pub(super) input: Quantization,
+}
+
+impl Linear<'_> {
+    /// Quantizes the layer. `out` is `None` for the last layer, which gives logits.
+    ///
+    /// `mean(i)` is the mean of the input value that weight `i` of a filter meets. Rounding weights shifts an
+    /// output by `sum (real - rounded) * mean` on average; the bias takes that back (bias correction, M. Nagel
+    /// et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019).
+    ///
+    /// # Errors
+    /// [`QuantizeError::Scale`] when a step is not representable.
+    pub(super) fn quantize(
+        &self,
+        out: Option<Quantization>,
+        relu: bool,
+        pad: [i8; 4],
+        mean: &dyn Fn(usize) -> f64,
+    ) -> Result<NewLinear, QuantizeError> {
+        let Self { name, layer, scales, input } = *self;
+        let outputs = layer.bias.len();
+        let per_output = (layer.weights.len() / outputs.max(1)).max(1);
+        let means: Vec<f64> = (0..per_output).map(mean).collect();
+        let mut weights = Vec::with_capacity(layer.weights.len());
+        let mut params = vec![S8Params::default(); outputs.div_ceil(GROUP)];
+        for (o, filter) in layer.weights.chunks_exact(per_output).enumerate() {
+            let (mut sum, mut shifted) = (0i64, 0f64);
+            for (w, mean) in filter.iter().zip(&means) {
+                let q = (f64::from(*w) / scales[o]).round().clamp(-127.0, 127.0);
+                shifted += (f64::from(*w) - q * scales[o]) * mean;
+                sum += q as i64;
+                weights.push(q as i8);
+            }
+            let acc_scale = f64::from(input.scale) * scales[o];
+            let real_bias = f64::from(layer.bias[o]) + shifted;
+            let bias = (real_bias / acc_scale).round() as i64 - i64::from(input.zero_point) * sum;
+            let p = &mut params[o / GROUP];
+            let scale_error = |found: f64| QuantizeError::Scale { layer: name.to_owned(), channel: o, found };
+            // The writer proves the exact bound; here only that the number fits its field.
+            p.bias[o % GROUP] = i32::try_from(bias).map_err(|_| scale_error(acc_scale))?;
+            p.scale[o % GROUP] = acc_scale as f32;
+            if let Some(out) = out {
+                let scale = acc_scale / f64::from(out.scale);
+                let fixed = Fixed::from_scale(scale).ok_or_else(|| scale_error(scale))?;
+                (p.multiplier[o % GROUP], p.shift[o % GROUP]) = (fixed.multiplier, fixed.shift);
+            }
         }
-        let acc_scale = f64::from(input.scale) * scales[o];
-        let bias = (f64::from(layer.bias[o]) / acc_scale).round() as i64 - i64::from(input.zero_point) * sum;
-        let p = &mut params[o / GROUP];
-        let scale_error = |found: f64| QuantizeError::Scale { layer: name.to_owned(), channel: o, found };
-        // The writer proves the exact bound; here only that the number fits its field.
-        p.bias[o % GROUP] = i32::try_from(bias).map_err(|_| scale_error(acc_scale))?;
-        p.scale[o % GROUP] = acc_scale as f32;
-        if let Some(out) = out {
-            let scale = acc_scale / f64::from(out.scale);
-            let fixed = Fixed::from_scale(scale).ok_or_else(|| scale_error(scale))?;
-            (p.multiplier[o % GROUP], p.shift[o % GROUP]) = (fixed.multiplier, fixed.shift);
-        }
+        Ok(NewLinear { outputs: outputs as u32, relu, pad, weights: NewWeights::S8(weights, params) })
     }
-    Ok(NewLinear { outputs: outputs as u32, relu, pad, weights: NewWeights::S8(weights, params) })
 }
 
 /// Fixed-point scale of a global average pool over `pixels` pixels.
@@ -130,7 +149,8 @@ mod tests {
         let scales = weight_scales(&layer, 0.01);
         let out = widened(activation(Range { min: 0.0, max: 1000.0 }, true), 0.01, &scales);
         let input = Quantization { scale: 0.01, zero_point: -128 };
-        let linear = linear("l", &layer, &scales, input, Some(out), true, [0; 4]).unwrap();
+        let linear = Linear { name: "l", layer: &layer, scales: &scales, input };
+        let linear = linear.quantize(Some(out), true, [0; 4], &|_| 0.0).unwrap();
         let NewWeights::S8(weights, params) = linear.weights else { panic!("int8") };
         assert_eq!((weights, params[0].bias[0]), (vec![0, 0], 1 << 27));
     }
@@ -140,6 +160,7 @@ mod tests {
         let layer = OhwiWeights { weights: vec![1.0], bias: vec![0.0] };
         let scales = weight_scales(&layer, 1.0);
         let out = widened(activation(Range { min: 0.0, max: 1e-6 }, true), 1.0, &scales);
-        assert!(linear("l", &layer, &scales, PICTURE, Some(out), true, [0; 4]).is_ok());
+        let linear = Linear { name: "l", layer: &layer, scales: &scales, input: PICTURE };
+        assert!(linear.quantize(Some(out), true, [0; 4], &|_| 0.0).is_ok());
     }
 }

@@ -64,6 +64,7 @@ pub fn to_int8(
 ) -> Result<NewModel, QuantizeError> {
     let fused = lower(graph)?;
     let mut quant = int8::PICTURE;
+    let mut inputs = calibration.picture_means();
     let mut layers = Vec::with_capacity(fused.len());
     for (i, f) in fused.iter().enumerate() {
         let last = i + 1 == fused.len();
@@ -88,7 +89,12 @@ pub fn to_int8(
                 let pad =
                     if i == 0 { fold::padding(rule, f.input.channels()) } else { [quant.zero_point; 4] };
                 let target = (!gives_logits).then_some(out);
-                let linear = int8::linear(f.name, &weights, &scales, quant, target, relu, pad)?;
+                let linear = int8::Linear { name: f.name, layer: &weights, scales: &scales, input: quant };
+                let mean = |i: usize| match f.op {
+                    FusedOp::Conv { .. } => inputs.channel(i % f.input.channels()),
+                    _ => inputs.value(i),
+                };
+                let linear = linear.quantize(target, relu, pad, &mean)?;
                 if gives_logits {
                     out = Quantization { scale: 0.0, zero_point: 0 };
                 }
@@ -97,6 +103,7 @@ pub fn to_int8(
         };
         layers.push(layer(f, op, quant, out));
         quant = out;
+        inputs = calibration.means(f.layer_idx);
     }
     Ok(model(graph, rule, Scheme::Int8, layers))
 }
