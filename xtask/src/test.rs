@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::build;
 use crate::shell::{self, BOARD_TARGET};
 
 /// Options of `test` and `ci`.
@@ -152,9 +153,7 @@ impl Check {
             }
             Check::Board => {
                 shell::add_target(BOARD_TARGET)?;
-                shell::run(&mut cargo(&format!(
-                    "build -p vgg-edge-classify --profile board --target {BOARD_TARGET}"
-                )))
+                shell::run(&mut build::compile("build", BOARD_TARGET))
             }
             Check::Models => {
                 shell::run(cargo("run -p vgg-edge-host --bin vgg-edge -- demo --output").arg(models()))
