@@ -54,6 +54,16 @@ pub fn decode(
     };
     // Without debug information there are no locations; the messages themselves do not need them.
     let locations = table.get_locations(&bytes).unwrap_or_default();
+    decode_stream(&table, &locations, &mut stream, &mut out, show_locations)
+}
+
+fn decode_stream(
+    table: &Table,
+    locations: &Locations,
+    stream: &mut impl Read,
+    out: &mut impl Write,
+    show_locations: bool,
+) -> Result<Summary> {
     let mut decoder = table.new_stream_decoder();
     let mut summary = Summary::default();
     let mut chunk = [0; 4096];
@@ -66,7 +76,7 @@ pub fn decode(
         loop {
             match decoder.decode() {
                 Ok(frame) => {
-                    print(&frame, &locations, show_locations, &mut out)?;
+                    print(&frame, locations, show_locations, out)?;
                     summary.frames += 1;
                 }
                 Err(DecodeError::Malformed) => summary.malformed += 1,

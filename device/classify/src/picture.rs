@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use vgg_edge_blob::{Blob, ResizeFilter, ResizeRule};
-use vgg_edge_engine::image::{Filter, Image, Limits, Resize, decode, fit};
+use vgg_edge_blob::Blob;
+use vgg_edge_engine::image::{Limits, decode, prepare};
 
 use crate::model::milliseconds;
 
@@ -18,7 +18,7 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 ///
 /// # Errors
 /// When it cannot be read or is no picture.
-pub(crate) fn load(path: &Path, blob: &Blob<'_>) -> Result<Image> {
+pub(crate) fn load(path: &Path, blob: &Blob<'_>) -> Result<Vec<u8>> {
     let start = Instant::now();
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -27,30 +27,8 @@ pub(crate) fn load(path: &Path, blob: &Blob<'_>) -> Result<Image> {
     }
     let picture = decode(&bytes, Limits::default())?;
     let (width, height) = (picture.width(), picture.height());
-    let input = for_network(picture, blob)?;
+    let input = prepare(picture, blob.preprocess(), blob.input());
     let ms = milliseconds(start);
     defmt::info!("picture decoded: {=usize}x{=usize}, {=f32} ms", width, height, ms);
     Ok(input)
-}
-
-/// Channels, size and crop as the network was trained.
-fn for_network(picture: Image, blob: &Blob<'_>) -> Result<Image> {
-    let (input, rule) = (blob.input(), blob.preprocess());
-    let picture = match input.channels {
-        1 => picture.to_gray(),
-        3 => picture,
-        n => bail!("the network reads pictures of {n} channels, pictures have 3 (or 1, gray)"),
-    };
-    let resize = match rule.resize {
-        ResizeRule::Stretch => Resize::Stretch,
-        ResizeRule::ShorterSideCenterCrop(shorter) => Resize::ShorterSideCenterCrop { shorter },
-    };
-    let filter = match rule.filter {
-        ResizeFilter::Nearest => Filter::Nearest,
-        ResizeFilter::Box => Filter::Box,
-        ResizeFilter::Bilinear => Filter::Bilinear,
-        ResizeFilter::Bicubic => Filter::Bicubic,
-        ResizeFilter::Lanczos => Filter::Lanczos,
-    };
-    Ok(fit(picture.view(), resize, filter, input.width as usize, input.height as usize))
 }

@@ -75,7 +75,7 @@ fn classify<'a>(path: &Path, k: usize, blob: &Blob<'a>, engine: &mut Engine<'_>)
         picture::load(path, blob).inspect_err(|_| defmt::warn!("picture refused")).with_context(cannot)?;
     let decode_ms = milliseconds(start);
     let start = Instant::now();
-    let mut scores = engine.run(input.data()).with_context(cannot)?.to_vec();
+    let mut scores = engine.run(&input).with_context(cannot)?.to_vec();
     let ms = milliseconds(start);
     softmax(&mut scores);
     let top = top_k(&scores, k);
