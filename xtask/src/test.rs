@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::build;
 use crate::shell::{self, BOARD_TARGET};
@@ -169,10 +169,10 @@ impl Check {
             }
             Check::Parity(cpu) => {
                 let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
-                let program = program.to_str().context("the target folder's path is not UTF-8")?;
                 let mut command = cargo("test -p vgg-edge-tests --test parity");
                 command
-                    .env("VGG_EDGE_CLASSIFY", format!("{} {program}", emulate(cpu)))
+                    .env("VGG_EDGE_CLASSIFY", program)
+                    .env("VGG_EDGE_EMULATOR", emulate(cpu))
                     .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels)
                     .env("VGG_EDGE_MODELS", models());
                 shell::run(&mut command)
