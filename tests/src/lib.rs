@@ -101,18 +101,22 @@ pub fn built(package: &str, program: &str) -> PathBuf {
     folder.join(format!("{program}{}", env::consts::EXE_SUFFIX))
 }
 
-/// `classify`: the command in `VGG_EDGE_CLASSIFY`, as in `qemu-aarch64 -cpu max PROGRAM`, or this machine's.
+/// `classify`: the program in `VGG_EDGE_CLASSIFY`, run by the command in `VGG_EDGE_EMULATOR`, if that is set;
+/// without them this machine's, built here.
 ///
 /// # Panics
 /// When it does not build.
 pub fn classify() -> Command {
-    static WORDS: OnceLock<Vec<String>> = OnceLock::new();
-    let words = WORDS.get_or_init(|| match env::var("VGG_EDGE_CLASSIFY") {
-        Ok(command) => command.split_whitespace().map(str::to_owned).collect(),
-        Err(_) => vec![built("vgg-edge-classify", "classify").to_string_lossy().into_owned()],
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| match env::var_os("VGG_EDGE_CLASSIFY") {
+        Some(path) => path.into(),
+        None => built("vgg-edge-classify", "classify"),
     });
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
+    let emulator = env::var("VGG_EDGE_EMULATOR").unwrap_or_default();
+    let mut words = emulator.split_whitespace();
+    let Some(first) = words.next() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(words).arg(program);
     command
 }
 

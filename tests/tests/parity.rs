@@ -1,7 +1,8 @@
 //! The classifier program against this machine's engine, bit for bit: every kernel, several thread counts.
 //!
 //! ```text
-//! VGG_EDGE_CLASSIFY        command of the program; else it is built for this machine
+//! VGG_EDGE_CLASSIFY        the program; else it is built for this machine
+//! VGG_EDGE_EMULATOR        command that runs it, as in `qemu-aarch64 -cpu max`
 //! VGG_EDGE_EXPECT_KERNELS  variants that it must run, best first
 //! VGG_EDGE_MODELS          folder with more models, in whose answers the program must agree
 //! ```

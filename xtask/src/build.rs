@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// `cargo build` or `cargo rustc` of the classifier for `target`; the linker comes with Rust.
-fn compile(subcommand: &str, target: &str) -> Command {
+pub(crate) fn compile(subcommand: &str, target: &str) -> Command {
     let mut cargo = shell::command(&format!("cargo {subcommand} -p vgg-edge-classify --bin classify"));
     cargo.args(["--profile", "board", "--target", target]);
     if target.ends_with("-linux-musl") {

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
+use crate::build;
 use crate::shell::{self, BOARD_TARGET};
 
 /// Options of `test` and `ci`.
@@ -152,9 +153,7 @@ impl Check {
             }
             Check::Board => {
                 shell::add_target(BOARD_TARGET)?;
-                shell::run(&mut cargo(&format!(
-                    "build -p vgg-edge-classify --profile board --target {BOARD_TARGET}"
-                )))
+                shell::run(&mut build::compile("build", BOARD_TARGET))
             }
             Check::Models => {
                 shell::run(cargo("run -p vgg-edge-host --bin vgg-edge -- demo --output").arg(models()))
@@ -170,10 +169,10 @@ impl Check {
             }
             Check::Parity(cpu) => {
                 let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
-                let program = program.to_str().context("the target folder's path is not UTF-8")?;
                 let mut command = cargo("test -p vgg-edge-tests --test parity");
                 command
-                    .env("VGG_EDGE_CLASSIFY", format!("{} {program}", emulate(cpu)))
+                    .env("VGG_EDGE_CLASSIFY", program)
+                    .env("VGG_EDGE_EMULATOR", emulate(cpu))
                     .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels)
                     .env("VGG_EDGE_MODELS", models());
                 shell::run(&mut command)

@@ -217,7 +217,7 @@ fn png_error(error: png::DecodingError, len: usize) -> DecodeError {
 /// The decoder takes a palette that is not made of whole colours, and then indexes out of bounds.
 fn check_palette(info: &png::Info<'_>) -> Result<(), DecodeError> {
     let len = info.palette.as_ref().map_or(0, |palette| palette.len());
-    if info.color_type == png::ColorType::Indexed && len % 3 != 0 {
+    if info.color_type == png::ColorType::Indexed && !len.is_multiple_of(3) {
         return Err(damaged("PNG", format_args!("palette of {len} bytes, expected 3 a colour")));
     }
     Ok(())
