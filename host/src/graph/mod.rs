@@ -22,6 +22,7 @@ mod summary;
 mod tensor;
 
 use std::collections::HashSet;
+use std::fmt;
 
 pub use error::GraphError;
 pub use shape::{ActivationShape, MAX_ACTIVATION, ParseShapeError, Shape};
@@ -98,6 +99,26 @@ impl Kind {
             }
             Self::Dense { units } => Some((vec![channels, units], vec![units])),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let class = self.class();
+        match self {
+            Self::Conv { filter_size, filters } => {
+                write!(f, "{class} {filter_size}x{filter_size}, {filters} filters")
+            }
+            Self::MaxPool { stride, padding: Padding::Valid } => {
+                write!(f, "{class} 2x2, stride {stride}, valid")
+            }
+            Self::MaxPool { stride, padding: Padding::Same } => {
+                write!(f, "{class} 2x2, stride {stride}, same")
+            }
+            Self::Dense { units } => write!(f, "{class}, {units} units"),
+            Self::Dropout { rate } => write!(f, "{class} {rate}"),
+            Self::Relu | Self::GlobalAvgPool | Self::Flatten | Self::Softmax => f.write_str(class),
         }
     }
 }

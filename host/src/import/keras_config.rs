@@ -110,7 +110,7 @@ fn order(layers: &[Value]) -> Result<Vec<&Value>, Problem> {
         ordered.push(layer);
         current = layer;
     }
-    match after.into_values().flatten().next() {
+    match layers.iter().find(|l| !ordered.iter().any(|o| std::ptr::eq(*o, *l))) {
         Some(left) => Err(Problem::Config {
             place: format!("layer `{}`", layer_name(left)),
             found: "not reachable from the input".into(),
@@ -305,5 +305,74 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(json: &str) -> Result<(Spec, Vec<String>), Problem> {
+        let mut notes = Vec::new();
+        parse(json, &ImportOptions::default(), &mut notes).map(|spec| (spec, notes))
+    }
+
+    const CONV: &str = r#"{"class_name": "Conv2D", "config": {"name": "c", "filters": 4, "kernel_size": [3, 3],
+        "strides": [1, 1], "padding": "same", "activation": "relu"}, "name": "c",
+        "inbound_nodes": [[["in", 0, 0, {}]]]}"#;
+    const POOL: &str = r#"{"class_name": "GlobalAveragePooling2D", "config": {"name": "g"}, "name": "g",
+        "inbound_nodes": [[["c", 0, 0, {}]]]}"#;
+    const DENSE: &str = r#"{"class_name": "Dense", "config": {"name": "d", "units": 2, "activation": "linear"},
+        "name": "d", "inbound_nodes": [[["g", 0, 0, {}]]]}"#;
+
+    #[test]
+    fn keras_2_functional_layers_in_any_order() {
+        let input = r#"{"class_name": "InputLayer", "config": {"name": "in", "batch_input_shape": [null, 8, 8, 3]},
+            "name": "in", "inbound_nodes": []}"#;
+        let json = format!(
+            r#"{{"class_name": "Model", "config": {{"name": "m", "layers": [{input}, {DENSE}, {POOL}, {CONV}]}}}}"#
+        );
+        let (spec, notes) = names(&json).expect("parses");
+        let layers: Vec<&str> = spec.layers.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(layers, ["c", "c_relu", "g", "d", "d_softmax"]);
+        assert_eq!(spec.input, Shape::new(8, 8, 3));
+        assert_eq!(notes, ["the model ends without softmax: its outputs are taken as logits, softmax added"]);
+    }
+
+    #[test]
+    fn a_base_model_inside_a_sequential_one() {
+        let input = r#"{"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [null, 8, 8, 3]},
+            "name": "in", "inbound_nodes": []}"#;
+        let base = format!(
+            r#"{{"class_name": "Functional", "config": {{"name": "vgg16", "layers": [{input}, {CONV}]}}, "name": "vgg16"}}"#
+        );
+        let json = format!(
+            r#"{{"class_name": "Sequential", "config": {{"name": "s", "layers": [{base}, {POOL}, {DENSE}]}}}}"#
+        );
+        let (spec, _) = names(&json).expect("parses");
+        let layers: Vec<&str> = spec.layers.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(layers, ["c", "c_relu", "g", "d", "d_softmax"]);
+    }
+
+    #[test]
+    fn an_old_sequential_model_is_a_bare_list() {
+        let conv = CONV.replace(r#""filters""#, r#""batch_input_shape": [null, 6, 5, 1], "filters""#);
+        let json = format!(r#"{{"class_name": "Sequential", "config": [{conv}, {POOL}, {DENSE}]}}"#);
+        assert_eq!(names(&json).expect("parses").0.input, Shape::new(6, 5, 1));
+    }
+
+    #[test]
+    fn layers_with_two_inputs_and_open_sizes_are_errors() {
+        let input = r#"{"class_name": "InputLayer", "config": {"name": "in", "batch_shape": [null, null, null, 3]},
+            "name": "in", "inbound_nodes": []}"#;
+        let model = |layers: &str| {
+            format!(r#"{{"class_name": "Functional", "config": {{"name": "m", "layers": [{layers}]}}}}"#)
+        };
+        let error = names(&model(&format!("{input}, {CONV}, {POOL}, {DENSE}"))).expect_err("open size");
+        assert_eq!(error.kind(), "input-unknown");
+        let add = r#"{"class_name": "Add", "config": {"name": "add"}, "name": "add",
+            "inbound_nodes": [[["in", 0, 0, {}], ["c", 0, 0, {}]]]}"#;
+        let error = names(&model(&format!("{input}, {CONV}, {add}"))).expect_err("a sum");
+        assert_eq!(error.to_string(), "layer `add`: has 2 inputs, expected 1 (the network must be a chain)");
     }
 }

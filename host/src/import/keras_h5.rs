@@ -281,7 +281,7 @@ fn check_options(spec: &Spec, options: &ImportOptions) -> Result<(), Problem> {
     let Some(arch) = options.arch else { return Ok(()) };
     let kinds = |s: &Spec| -> Vec<String> {
         let kept = s.layers.iter().filter(|l| !matches!(l.kind, Kind::Dropout { .. }));
-        kept.map(|l| format!("{:?}", l.kind)).collect()
+        kept.map(|l| l.kind.to_string()).collect()
     };
     let (found, expected) = (kinds(spec), kinds(&arch.spec(spec.input, classes.unwrap_or(1))));
     let at = |list: &[String], i: usize| list.get(i).cloned().unwrap_or_else(|| "nothing".into());
@@ -289,7 +289,7 @@ fn check_options(spec: &Spec, options: &ImportOptions) -> Result<(), Problem> {
         None => Ok(()),
         Some(i) => Err(Problem::ArchMismatch {
             arch: arch.to_string(),
-            position: i,
+            position: i + 1,
             found: at(&found, i),
             expected: at(&expected, i),
         }),
@@ -324,6 +324,17 @@ impl Stored {
     }
 }
 
+fn type_name(dtype: &Datatype) -> String {
+    match dtype {
+        Datatype::FixedPoint { size, signed, .. } => {
+            format!("{}{}", if *signed { "i" } else { "u" }, u32::from(*size) * 8)
+        }
+        Datatype::FloatingPoint { size, .. } => format!("f{}", u32::from(*size) * 8),
+        Datatype::String { .. } | Datatype::VarLen { .. } => "text".into(),
+        _ => "no number type".into(),
+    }
+}
+
 /// A dataset found for a layer.
 struct Found<'a> {
     layer: &'a str,
@@ -343,7 +354,7 @@ impl Found<'_> {
         let size = match dataset.dtype() {
             Datatype::FloatingPoint { size: size @ (2 | 4 | 8), .. } => usize::from(*size),
             other => {
-                let found = format!("{other:?}");
+                let found = type_name(other);
                 return Err(Problem::DataType { layer: layer.into(), what: what.into(), found });
             }
         };
