@@ -5,6 +5,7 @@
 //! VGG_EDGE_EMULATOR        command that runs it, as in `qemu-aarch64 -cpu max`
 //! VGG_EDGE_EXPECT_KERNELS  variants that it must run, best first
 //! VGG_EDGE_MODELS          folder with more models, in whose answers the program must agree
+//! VGG_EDGE_LARGE_MODELS    folder with large models, whose self-tests the program must repeat
 //! ```
 
 use std::fs;
@@ -18,6 +19,9 @@ use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::topk::{softmax, top_k};
 use vgg_edge_engine::{Engine, Options};
 use vgg_edge_tests::{TempDir, classify, files, run, temp_dir, vgg_of_two_blocks, workspace_root};
+
+/// Thread counts, none of which may change a bit.
+const THREADS: [&str; 3] = ["1", "2", "4"];
 
 /// Models to test with: random ones, whose self-test plain loops computed, and those of `VGG_EDGE_MODELS`.
 fn models() -> (TempDir, Vec<PathBuf>) {
@@ -111,7 +115,7 @@ fn every_kernel_and_thread_count_gives_this_machines_answers() {
         let blob = Blob::parse(bytes.as_slice()).expect("a model");
         let expected: Vec<_> = pictures.iter().map(|picture| answer(&blob, picture)).collect();
         for kernel in kernels(model) {
-            for threads in ["1", "3"] {
+            for threads in THREADS {
                 let mut program = classify();
                 program.args(["run", "--json", "--kernel", &kernel, "--threads", threads]);
                 let ran = run(program.arg(model).args(&pictures));
@@ -122,6 +126,31 @@ fn every_kernel_and_thread_count_gives_this_machines_answers() {
                     let at = format!("{}, {kernel}, {threads} threads", picture.display());
                     assert_eq!(found, expected, "{}: {at}", model.display());
                 }
+            }
+        }
+    }
+}
+
+/// The self-test compares logits bit for bit with those that the workstation's fastest kernel gave.
+#[test]
+fn every_kernel_and_thread_count_repeats_large_models_self_tests() {
+    let Some(folder) = std::env::var_os("VGG_EDGE_LARGE_MODELS").map(PathBuf::from) else {
+        println!("VGG_EDGE_LARGE_MODELS is not set: no large model tested");
+        return;
+    };
+    let models: Vec<PathBuf> =
+        files(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "vgg")).collect();
+    assert!(!models.is_empty(), "{}: no model", folder.display());
+    let (_dir, small) = self::models();
+    for model in &models {
+        for kernel in kernels(&small[0]) {
+            for threads in THREADS {
+                let mut program = classify();
+                program.args(["verify", "--kernel", &kernel, "--threads", threads]).arg(model);
+                let ran = run(&mut program);
+                assert_eq!(ran.code, Some(0), "{program:?}: {ran:?}");
+                assert!(ran.stdout.ends_with(&format!("self-test  ok, {kernel}\n")), "{ran:?}");
+                println!("{}: {kernel}, {threads} threads", model.file_name().unwrap_or_default().display());
             }
         }
     }

@@ -4,11 +4,12 @@
 //! fmt  clippy  host  no-std  board  models, then for each emulated CPU: kernels, parity
 //! ```
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use crate::build;
 use crate::shell::{self, BOARD_TARGET};
@@ -47,7 +48,7 @@ enum Check {
     NoStd,
     /// The board's program, as shipped.
     Board,
-    /// Models of the bundled network, for the parity jobs.
+    /// Models of the bundled network, and of VGG16 where its weights are, for the parity jobs.
     Models,
     /// The engine's kernels and executor on an emulated CPU.
     Kernels(&'static Cpu),
@@ -156,12 +157,23 @@ impl Check {
                 shell::run(&mut build::compile("build", BOARD_TARGET))
             }
             Check::Models => {
-                shell::run(cargo("run -p vgg-edge-host --bin vgg-edge -- demo --output").arg(models()))
+                shell::run(cargo("run -p vgg-edge-host --bin vgg-edge -- demo --output").arg(models()))?;
+                let shared = shared();
+                let weights = shared.join("models/vgg16_cifar10.h5");
+                if !weights.exists() {
+                    ensure!(!ci, "{} is not there", weights.display());
+                    eprintln!("{} is not there: no parity of a whole VGG16", weights.display());
+                    return Ok(());
+                }
+                fs::create_dir_all(large_models())?;
+                let mut quantize = cargo("run -p vgg-edge-host --bin vgg-edge -- quantize --max-pictures 16");
+                quantize.arg(weights).arg("--calib").arg(shared.join("data/cifar10_calib"));
+                shell::run(quantize.arg("--output").arg(large_models().join("vgg16.int8.vgg")))
             }
             Check::Kernels(cpu) => {
                 shell::add_target(BOARD_TARGET)?;
                 let tests = "test -p vgg-edge-engine --test kernels --test executor --target";
-                let mut command = cargo(&format!("{tests} {BOARD_TARGET}"));
+                let mut command = cargo(&format!("{tests} {BOARD_TARGET} -- --nocapture"));
                 command
                     .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER", emulate(cpu))
                     .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels);
@@ -169,12 +181,15 @@ impl Check {
             }
             Check::Parity(cpu) => {
                 let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
-                let mut command = cargo("test -p vgg-edge-tests --test parity");
+                let mut command = cargo("test -p vgg-edge-tests --test parity -- --nocapture");
                 command
                     .env("VGG_EDGE_CLASSIFY", program)
                     .env("VGG_EDGE_EMULATOR", emulate(cpu))
                     .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels)
                     .env("VGG_EDGE_MODELS", models());
+                if large_models().exists() {
+                    command.env("VGG_EDGE_LARGE_MODELS", large_models());
+                }
                 shell::run(&mut command)
             }
         }
@@ -183,6 +198,16 @@ impl Check {
 
 fn emulate(cpu: &Cpu) -> String {
     format!("{EMULATOR} -cpu {}", cpu.name)
+}
+
+/// Where networks and pictures lie that are too large for the repository.
+fn shared() -> PathBuf {
+    std::env::var_os("VGG_EDGE_SHARED").map_or_else(|| shell::root().join("../shared"), PathBuf::from)
+}
+
+/// Where the model of a whole VGG16 goes.
+fn large_models() -> PathBuf {
+    shell::target_dir().join("test/large")
 }
 
 /// Where the models of the bundled network go.

@@ -69,6 +69,8 @@ pub(crate) struct Info {
 pub(crate) struct Verify {
     /// Model file
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// `classify bench`.

@@ -1,11 +1,11 @@
-//! `classify verify`: every checksum, then the self-test on every kernel of this CPU.
+//! `classify verify`: every checksum, then the self-test on every kernel of this CPU, or on the one that is named.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use vgg_edge_engine::kernels;
 
-use crate::args::{EngineArgs, Verify};
+use crate::args::Verify;
 use crate::model::{self, ModelFile};
 use crate::output;
 
@@ -17,8 +17,10 @@ pub(crate) fn verify(args: &Verify) -> Result<ExitCode> {
         output::print_line(format_args!("self-test  none: the file has no golden picture"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let pool = model::pool(&EngineArgs::default(), kernels::best())?;
-    for kernel in kernels::available() {
+    let named = args.engine.kernel.as_deref().map(kernels::by_name).transpose()?;
+    let pool = model::pool(&args.engine, named.unwrap_or_else(kernels::best))?;
+    let tested: Vec<_> = named.map_or_else(|| kernels::available().collect(), |kernel| vec![kernel]);
+    for kernel in tested {
         let mut engine = file.engine(&blob, kernel, &pool, false)?;
         engine.self_test().with_context(|| format!("{}: {}", file.path().display(), kernel.name()))?;
         output::print_line(format_args!("self-test  ok, {}", kernel.name()))?;
