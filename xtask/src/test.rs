@@ -61,7 +61,7 @@ fn jobs() -> Vec<(String, Check)> {
     let mut jobs = vec![
         ("fmt".to_owned(), Check::Cargo("fmt --all --check")),
         ("clippy".to_owned(), Check::Cargo("clippy --workspace --all-targets -- -D warnings")),
-        ("host".to_owned(), Check::Cargo("test --workspace")),
+        ("host".to_owned(), Check::Cargo("test --workspace --no-fail-fast")),
         ("no-std".to_owned(), Check::NoStd),
         ("board".to_owned(), Check::Board),
         ("models".to_owned(), Check::Models),
