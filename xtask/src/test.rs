@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -157,7 +157,15 @@ impl Check {
                 shell::run(&mut build::compile("build", BOARD_TARGET))
             }
             Check::Models => {
-                shell::run(cargo("run -p vgg-edge-host --bin vgg-edge -- demo --output").arg(models()))?;
+                // With the features of the `host` job: those of one package would build tract-core again.
+                shell::run(&mut cargo("build --workspace --all-targets"))?;
+                let program = shell::target_dir().join("debug/vgg-edge");
+                let host = |task: &str| {
+                    let mut command = Command::new(&program);
+                    command.arg(task).current_dir(shell::root());
+                    command
+                };
+                shell::run(host("demo").arg("--output").arg(models()))?;
                 let shared = shared();
                 let weights = shared.join("models/vgg16_cifar10.h5");
                 if !weights.exists() {
@@ -166,8 +174,12 @@ impl Check {
                     return Ok(());
                 }
                 fs::create_dir_all(large_models())?;
-                let mut quantize = cargo("run -p vgg-edge-host --bin vgg-edge -- quantize --max-pictures 16");
-                quantize.arg(weights).arg("--calib").arg(shared.join("data/cifar10_calib"));
+                let mut quantize = host("quantize");
+                quantize
+                    .args(["--max-pictures", "16"])
+                    .arg(weights)
+                    .arg("--calib")
+                    .arg(shared.join("data/cifar10_calib"));
                 shell::run(quantize.arg("--output").arg(large_models().join("vgg16.int8.vgg")))
             }
             Check::Kernels(cpu) => {
@@ -181,7 +193,7 @@ impl Check {
             }
             Check::Parity(cpu) => {
                 let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
-                let mut command = cargo("test -p vgg-edge-tests --test parity -- --nocapture");
+                let mut command = cargo("test --workspace --test parity -- --nocapture");
                 command
                     .env("VGG_EDGE_CLASSIFY", program)
                     .env("VGG_EDGE_EMULATOR", emulate(cpu))
