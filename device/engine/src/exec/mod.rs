@@ -4,7 +4,7 @@
 //! picture u8 NHWC ─► steps (conv, pool: bands of rows; average pool, dense: whole) ─► f32 logits
 //! ```
 //!
-//! Nothing is allocated after [`Engine::new`]; its arena is known from the blob: [`Engine::arena_bytes`].
+//! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
 mod conv;
 mod picture;
@@ -128,9 +128,8 @@ impl<'a> Engine<'a> {
         Ok(&self.output)
     }
 
-    /// Runs one picture and hands every layer's whole output, dequantized, NHWC without padded channels, to
-    /// `visit(layer_idx, values)`, for comparisons layer by layer. Rows of a band arrive as they are computed:
-    /// `visit` gets `(layer_idx, first_row, values)`.
+    /// Runs one picture and hands every layer's output to `visit(layer_idx, first_row, values)`, for comparisons
+    /// layer by layer: real values, NHWC without padded channels, some rows at a time as bands compute them.
     ///
     /// # Errors
     /// As [`Engine::run`].
@@ -142,12 +141,15 @@ impl<'a> Engine<'a> {
         let layers = self.layers.clone();
         let scheme = self.scheme;
         let last = layers.len() - 1;
+        let mut values = Vec::new();
         self.run_steps(picture, |step, bytes| {
             let layer = &layers[step.layer_idx];
             if step.layer_idx == last && matches!(layer.op, LayerOp::Dense(_)) {
                 return;
             }
-            let values = rows_as_f32(scheme, layer, &step.target, step.target_row, step.n_rows, bytes);
+            let row = (layer.output.width * layer.output.channels) as usize;
+            values.resize(step.n_rows * row, 0.0);
+            rows_as_f32(scheme, layer, &step.target, step.target_row, bytes, &mut values);
             visit(step.layer_idx, step.first_row, &values);
         })?;
         if matches!(layers[last].op, LayerOp::Dense(_)) {
@@ -256,36 +258,34 @@ fn output(scheme: Scheme, last: &Layer<'_>, buffer: &Buffer, bytes: &[u8], out: 
     match (scheme, last.op) {
         (Scheme::Int8, LayerOp::Dense(linear)) => conv::logits(&linear, buffer, bytes, out),
         _ => {
-            let rows = last.output.height as usize;
-            out.copy_from_slice(&rows_as_f32(scheme, last, buffer, buffer.halo, rows, bytes));
+            rows_as_f32(scheme, last, buffer, buffer.halo, bytes, out);
         }
     }
 }
 
-/// Rows of a map as real values, NHWC, padded channels left out.
+/// Rows of a map as real values into `out`, NHWC, padded channels left out.
 fn rows_as_f32(
     scheme: Scheme,
     layer: &Layer<'_>,
     buffer: &Buffer,
     first_row: usize,
-    n_rows: usize,
     bytes: &[u8],
-) -> Vec<f32> {
+    out: &mut [f32],
+) {
     let channels = layer.output.channels as usize;
-    let mut values = Vec::with_capacity(n_rows * buffer.width * channels);
     let bytes = &bytes[buffer.range()];
     let floats = <[f32]>::ref_from_bytes(bytes).unwrap_or(&[]);
-    for row in first_row..first_row + n_rows {
-        for column in 0..buffer.width {
-            let at = row * buffer.pitch() + (column + buffer.halo) * buffer.channels;
-            match scheme {
-                Scheme::Int8 => values.extend(bytes[at..at + channels].iter().map(|&v| {
+    for (i, pixel) in out.chunks_exact_mut(channels).enumerate() {
+        let (row, column) = (first_row + i / buffer.width, i % buffer.width);
+        let at = row * buffer.pitch() + (column + buffer.halo) * buffer.channels;
+        match scheme {
+            Scheme::Int8 => {
+                for (real, &v) in pixel.iter_mut().zip(&bytes[at..at + channels]) {
                     let steps = i32::from(v as i8) - i32::from(layer.out_quant.zero_point);
-                    steps as f32 * layer.out_quant.scale
-                })),
-                Scheme::F16 => values.extend_from_slice(&floats[at..at + channels]),
+                    *real = steps as f32 * layer.out_quant.scale;
+                }
             }
+            Scheme::F16 => pixel.copy_from_slice(&floats[at..at + channels]),
         }
     }
-    values
 }
