@@ -156,6 +156,40 @@ fn half_precision_and_double_weights_are_read() {
     }
 }
 
+/// A dense layer of 20 MB is read in more than one slab; every weight must land in its HWC row.
+#[test]
+fn a_large_dense_layer_is_permuted_across_slabs() {
+    let (channels, side, units) = (4, 40, 800);
+    let (inputs, area) = (channels * side * side, side * side);
+    let bytes =
+        |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> { values.flat_map(f32::to_le_bytes).collect() };
+    let conv = bytes(&mut (0..108).map(|_| 0.5));
+    // Whole numbers below 2^24: exact in f32, and each one says where it came from.
+    let dense = bytes(&mut (0..units * inputs).map(|i| i as f32));
+    let views = [
+        ("features.0.weight", TensorView::new(Dtype::F32, vec![4, 3, 3, 3], &conv).expect("sizes agree")),
+        (
+            "classifier.0.weight",
+            TensorView::new(Dtype::F32, vec![units, inputs], &dense).expect("sizes agree"),
+        ),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("large.safetensors");
+    std::fs::write(&path, safetensors::serialize(views, None).expect("serializes")).expect("writes");
+    let (graph, _) = graph(&path, None);
+    assert_eq!(graph.input(), Shape::new(2 * side, 2 * side, 3));
+    let layer = graph.layers().iter().find(|l| l.name == "dense").expect("the dense layer");
+    let (weights, _) = layer.op.parameters().expect("it has weights");
+    assert_eq!(weights.shape(), [inputs, units]);
+    for (row, values) in weights.data().chunks(units).enumerate() {
+        let (position, channel) = (row / channels, row % channels);
+        for (unit, value) in values.iter().enumerate() {
+            let expected = (unit * inputs + channel * area + position) as f32;
+            assert!(*value == expected, "row {row}, unit {unit}: {value}, expected {expected}");
+        }
+    }
+}
+
 /// Peak memory of an import stays near the file's size. Needs a full VGG16 weights file, 553 MB, in `VGG_EDGE_VGG16_H5`.
 #[test]
 fn a_full_vgg16_needs_little_more_memory_than_its_file() {
