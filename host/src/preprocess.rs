@@ -285,15 +285,20 @@ impl Preprocess {
             .collect()
     }
 
-    /// The network's input for a picture of its size: `pixels` u8 RGB HWC, the result f32 HWC in the network's channels.
+    /// The network's input for a picture of its size: `pixels` u8 HWC, RGB, or gray for a network of one channel (as
+    /// `vgg_edge_engine::image::prepare` gives them); the result f32 HWC in the network's channels.
     pub fn normalize(&self, pixels: &[u8]) -> Result<Vec<f32>, PreprocessError> {
+        if self.order == Order::Gray
+            && let [gray, ..] = self.table().as_slice()
+        {
+            return Ok(pixels.iter().map(|&p| gray[usize::from(p)]).collect());
+        }
         let (pixels, rest) = pixels.as_chunks::<3>();
         if !rest.is_empty() || pixels.is_empty() {
             return Err(PreprocessError::Pixels { found: pixels.len() * 3 + rest.len() });
         }
         let table = self.table();
         Ok(match (self.order, table.as_slice()) {
-            (Order::Gray, [gray, ..]) => pixels.iter().map(|p| gray[usize::from(luma(*p))]).collect(),
             (Order::Rgb, [a, b, c, ..]) => pixels
                 .iter()
                 .flat_map(|p| [a[usize::from(p[0])], b[usize::from(p[1])], c[usize::from(p[2])]])
@@ -346,11 +351,6 @@ impl Preprocess {
             lines.concat()
         )
     }
-}
-
-/// PIL's `L` of an RGB pixel.
-fn luma([r, g, b]: [u8; 3]) -> u8 {
-    ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
 /// Where the sidecar may be: extension replaced, and for `net.weights.h5` also `net.preprocess.toml`.

@@ -105,7 +105,7 @@ fn every_field_is_checked_by_name() {
 #[test]
 fn pixels_become_what_the_frameworks_made_of_them() {
     let gray = Preset::Unit.preprocess(Shape::new(1, 1, 1));
-    assert_eq!(gray.normalize(&[255, 0, 0]).expect("a pixel"), [76.0 / 255.0]);
+    assert_eq!(gray.normalize(&[76, 255]).expect("two pixels"), [76.0 / 255.0, 1.0]);
     let tf = Preset::Tf.preprocess(RGB);
     assert_eq!(tf.normalize(&[0, 255, 51]).expect("a pixel"), [-1.0, 1.0, -0.6]);
     let Some(models) = shared("models") else { return };
