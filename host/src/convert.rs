@@ -145,7 +145,7 @@ fn measure(
     let blob = Blob::parse(bytes.as_slice())?;
     let bar = progress.bar("compare", samples.len());
     let empty = || (vec![Sqnr::default(); fused.len()], Comparison::default());
-    let (sums, comparison) = (0..samples.len())
+    let pictures: Vec<_> = (0..samples.len())
         .into_par_iter()
         .map_init(
             || engine(&blob),
@@ -167,11 +167,13 @@ fn measure(
                 anyhow::Ok((sums, comparison))
             },
         )
-        .try_reduce(empty, |mut a, b| {
-            a.0.iter_mut().zip(&b.0).for_each(|(a, b)| a.merge(b));
-            a.1.merge(&b.1);
-            Ok(a)
-        })?;
+        .collect::<anyhow::Result<_>>()?;
+    // In the pictures' order: sums of floats must not depend on threads, or the blob's bytes would.
+    let (mut sums, mut comparison) = empty();
+    for (of_layers, of_logits) in &pictures {
+        sums.iter_mut().zip(of_layers).for_each(|(a, b)| a.merge(b));
+        comparison.merge(of_logits);
+    }
     let layers = fused.iter().zip(&sums).map(|(f, s)| LayerSqnr { name: f.name.to_owned(), db: s.db() });
     Ok((layers.collect(), comparison))
 }

@@ -1,0 +1,345 @@
+//! The host program from outside: exit codes, standard output and standard error, word for word.
+//!
+//! Every command runs in a folder of its own, so that messages hold relative names.
+
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use vgg_edge_tests::{Ran, TempDir, run, temp_dir, workspace_root};
+
+/// `small_vgg.h5` with its sidecars, and `calib/` with a picture of each of two classes.
+fn folder() -> TempDir {
+    let dir = temp_dir();
+    for file in ["small_vgg.h5", "small_vgg.preprocess.toml", "small_vgg.labels.txt"] {
+        copy(&fixture(&format!("small_vgg/{file}")), &dir.path().join(file));
+    }
+    for class in ["cat", "dog"] {
+        let to = dir.path().join("calib").join(class);
+        fs::create_dir_all(&to).unwrap();
+        let from = fixture(&format!("cifar10/calib/{class}"));
+        let first = fs::read_dir(from).unwrap().map(|e| e.unwrap().path()).min().unwrap();
+        copy(&first, &to.join("a.jpg"));
+    }
+    dir
+}
+
+fn fixture(name: &str) -> PathBuf {
+    workspace_root().join("tests/fixtures").join(name)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+}
+
+/// Runs the program in `dir`.
+fn host(dir: &Path, words: &str) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vgg-edge"));
+    run(command.args(words.split_whitespace()).current_dir(dir))
+}
+
+/// `quantize` of the bundled network with two pictures, into `m.vgg`.
+fn quantized() -> TempDir {
+    let dir = folder();
+    let ran = host(dir.path(), "quantize small_vgg.h5 --calib calib -o m.vgg");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    dir
+}
+
+/// What a failure prints: one line, and a hint behind an empty line where there is one.
+fn fails(dir: &Path, words: &str, expected: &str) {
+    let before = listing(dir);
+    let ran = host(dir, words);
+    let from_error = ran.stderr.find("error: ").map_or("", |at| &ran.stderr[at..]);
+    assert_eq!(
+        (ran.code, from_error, ran.stdout.as_str()),
+        (Some(1), expected, ""),
+        "{words}: {}",
+        ran.stderr
+    );
+    assert_eq!(listing(dir), before, "{words} left something behind");
+}
+
+fn listing(dir: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn quantize_prints_what_it_did_and_eval_gives_stable_json() {
+    let dir = folder();
+    let ran = host(dir.path(), "quantize small_vgg.h5 --calib calib -o m.vgg");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let (table, rest) = ran.stdout.split_once("\n\n").expect("a table and a list");
+    let rows: Vec<f32> =
+        table.lines().skip(1).map(|l| l.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(rows.len(), 21, "{table}");
+    assert!(rows.is_sorted(), "worst first: {table}");
+    let names: Vec<&str> = rest.lines().map(|l| l.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["scheme", "ranges", "agreement", "arena", "size", "written"]);
+    assert!(rest.contains("ranges     mse\n") && rest.ends_with("written    m.vgg\n"), "{rest}");
+    let notes: Vec<&str> = ran.stderr.lines().take(5).collect();
+    assert_eq!(
+        notes,
+        [
+            "weights: small_vgg.h5, Keras HDF5 model, input 32x32x3, 10 classes",
+            "preprocess: small_vgg.preprocess.toml",
+            "labels: small_vgg.labels.txt",
+            "calibration: calib, 2 pictures",
+            "warning: 2 calibration pictures are few; ranges are reliable from about 32 on",
+        ]
+    );
+    let ran = host(dir.path(), "eval m.vgg --data calib --reference small_vgg.h5 --json");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["pictures"], 2);
+    let rates = [&json["top1"], &json["top5"], &json["reference"]["top1"], &json["reference"]["top5"]];
+    for rate in rates.into_iter().chain([&json["agreement"], &json["mean_kl"]]) {
+        assert!((0.0..=1.0).contains(&rate.as_f64().unwrap()), "{json}");
+    }
+}
+
+#[test]
+fn inspect_prints_the_summary_of_weights_and_of_a_blob() {
+    let dir = quantized();
+    let ran = host(dir.path(), "inspect small_vgg.h5");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(ran.stdout.starts_with("Model: \"small_vgg\"\nLayer (type) "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nTotal params: 937,474\n"), "{}", ran.stdout);
+    let ran = host(dir.path(), "inspect m.vgg --json");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&json["scheme"], &json["classes"]), (&"int8".into(), &10.into()), "{json}");
+    assert_eq!(json["layers"].as_array().unwrap().len(), 21);
+    assert_eq!(json["metadata"]["calibration_pictures"], 2);
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    let dir = temp_dir();
+    for words in [
+        "",
+        "nonsense",
+        "quantize",
+        "quantize a.h5 -o b",
+        "eval m.vgg",
+        "quantize a --calib b -o c --scheme int3",
+    ] {
+        let ran = host(dir.path(), words);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{words}");
+        assert!(
+            ran.stderr.contains("Usage: ") || ran.stderr.contains("try '--help'"),
+            "{words}: {}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn weights_that_are_none() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("text.h5"), "these are no weights\n").unwrap();
+    fs::write(at("zero.h5"), "").unwrap();
+    let whole = fs::read(at("small_vgg.h5")).unwrap();
+    fs::write(at("half.h5"), &whole[..whole.len() / 2]).unwrap();
+    copy(&at("small_vgg.h5"), &at("alone.h5"));
+    let out = "--calib calib -o m.vgg";
+    let preset = "--preprocess unit";
+    fails(
+        dir.path(),
+        &format!("quantize none.h5 {out}"),
+        "error: import none.h5: cannot read: No such file or directory (os error 2)\n",
+    );
+    fails(
+        dir.path(),
+        &format!("quantize text.h5 {out} {preset}"),
+        "error: import text.h5: the file is text, expected Keras HDF5 (.h5) or safetensors\n",
+    );
+    fails(
+        dir.path(),
+        &format!("quantize zero.h5 {out} {preset}"),
+        "error: import zero.h5: the file is empty, expected Keras HDF5 (.h5) or safetensors\n",
+    );
+    let ran = host(dir.path(), &format!("quantize half.h5 {out} {preset}"));
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.starts_with("error: import half.h5: ") && ran.stderr.lines().count() == 1,
+        "{}",
+        ran.stderr
+    );
+    fails(
+        dir.path(),
+        &format!("quantize alone.h5 {out}"),
+        "error: no preprocessing for alone.h5: found no alone.preprocess.toml, expected that file or a preset \
+         (keras-caffe, torchvision, unit, tf)\n\nhint: pass the rule the network was trained with: `--preprocess \
+         keras-caffe` for Keras' VGG16, `--preprocess torchvision` for torchvision's\n",
+    );
+    fails(
+        dir.path(),
+        &format!("quantize alone.h5 {out} --preprocess caffe"),
+        "error: preprocessing is `caffe`, expected keras-caffe, torchvision, unit, tf or a .toml file\n",
+    );
+}
+
+#[test]
+fn pictures_that_are_none() {
+    let dir = folder();
+    let calib = dir.path().join("calib");
+    let picture = fs::read(calib.join("cat/a.jpg")).unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let quantize = "quantize small_vgg.h5 -o m.vgg --calib";
+    fails(
+        dir.path(),
+        &format!("{quantize} empty"),
+        "error: folder empty: no .jpg, .jpeg or .png picture in it or its sub-folders\n",
+    );
+    fails(
+        dir.path(),
+        &format!("{quantize} gone"),
+        "error: folder gone: No such file or directory (os error 2)\n",
+    );
+    // A header that promises 100,000 x 100,000 pixels.
+    let mut huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x02\0\0\0".to_vec();
+    huge.extend(crc32fast::hash(&huge[12..]).to_be_bytes());
+    let cases: [(&[u8], &str); 4] = [
+        (b"", "0 bytes, expected a JPEG or PNG picture"),
+        (&picture[..picture.len() / 2], "JPEG picture is cut off"),
+        (b"no picture", "not a picture: starts with 6e 6f 20 70, expected JPEG (ff d8 ff) or PNG"),
+        (&huge, "100000x100000 pixels, the limit is"),
+    ];
+    for (bytes, message) in cases {
+        fs::write(calib.join("dog/a.jpg"), bytes).unwrap();
+        let before = listing(dir.path());
+        let ran = host(dir.path(), &format!("{quantize} calib"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{message}");
+        let error = &ran.stderr[ran.stderr.find("error: ").unwrap()..];
+        assert!(error.starts_with("error: calibrate: picture calib/dog/a.jpg: "), "{error}");
+        assert!(error.contains(message) && error.lines().count() == 1, "{error}, expected {message}");
+        assert_eq!(listing(dir.path()), before, "{message}");
+    }
+    // Unusual, but pictures: gray, CMYK, 16 bit.
+    let kinds = workspace_root().join("device/engine/tests/fixtures/pictures");
+    let unusual: Vec<PathBuf> = vgg_edge_tests::files(&kinds);
+    let unusual = unusual.iter().filter(|p| {
+        let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ["gray", "cmyk", "16"].iter().any(|kind| name.contains(kind)) && !name.ends_with(".bin")
+    });
+    let mut n = 0;
+    for path in unusual {
+        copy(path, &calib.join("dog").join(path.file_name().unwrap()));
+        n += 1;
+    }
+    assert!(n >= 3, "{n} unusual pictures in {}", kinds.display());
+    copy(&calib.join("cat/a.jpg"), &calib.join("dog/a.jpg"));
+    let ran = host(dir.path(), &format!("{quantize} calib"));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn options_and_labels_that_do_not_fit() {
+    let dir = folder();
+    fs::write(dir.path().join("two.txt"), "cat\ndog\n").unwrap();
+    let quantize = "quantize small_vgg.h5 --calib calib -o m.vgg";
+    for (options, message) in [
+        ("--percentile 30", "--percentile is 30, expected more than 50, at most 100"),
+        ("--method minmax --percentile 99", "--percentile goes with --method percentile"),
+        ("--scheme f16 --method minmax", "--method and --percentile go with --scheme int8"),
+        ("--max-pictures 0", "--max-pictures is 0, expected at least 1"),
+        ("--labels two.txt", "2 labels, the network has 10 classes"),
+        ("--labels none.txt", "labels none.txt: No such file or directory (os error 2)"),
+    ] {
+        fails(dir.path(), &format!("{quantize} {options}"), &format!("error: {message}\n"));
+    }
+}
+
+#[test]
+fn outputs_that_cannot_be_written_leave_nothing_behind() {
+    let dir = folder();
+    fs::create_dir(dir.path().join("folder.vgg")).unwrap();
+    let quantize = "quantize small_vgg.h5 --calib calib -o";
+    let ran = |output: &str| {
+        let before = listing(dir.path());
+        let ran = host(dir.path(), &format!("{quantize} {output}"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{output}");
+        assert_eq!(listing(dir.path()), before, "{output}");
+        ran.stderr[ran.stderr.find("error: ").unwrap()..].to_owned()
+    };
+    for output in ["gone/m.vgg", "folder.vgg", "/proc/m.vgg"] {
+        let error = ran(output);
+        assert!(error.starts_with(&format!("error: cannot write {output}: ")), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    full_disk(&dir, &ran);
+}
+
+/// A file system of 64 KiB; mounting takes root, which CI is.
+fn full_disk(dir: &TempDir, ran: &dyn Fn(&str) -> String) {
+    let small = dir.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&small).output();
+    if !mount.is_ok_and(|m| m.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "a small tmpfs cannot be mounted");
+        println!("left out: a full disk, since mounting a tmpfs takes root");
+        return;
+    }
+    let error = ran("small/m.vgg");
+    let left = listing(&small);
+    let unmounted = Command::new("umount").arg(&small).status();
+    assert_eq!(error, "error: cannot write small/m.vgg: No space left on device (os error 28)\n");
+    assert!(left.is_empty(), "left behind: {left:?}");
+    assert!(unmounted.is_ok_and(|s| s.success()));
+}
+
+#[test]
+fn blobs_that_are_damaged() {
+    let dir = quantized();
+    let at = |name: &str| dir.path().join(name);
+    let whole = fs::read(at("m.vgg")).unwrap();
+    let eval = |model: &str| format!("eval {model} --data calib");
+    let damaged = "\n\nhint: the copy may be incomplete or damaged; create or copy it again\n";
+    let newer = |file: &Path, at: u64, byte: u8| {
+        let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.write_all(&[byte]).unwrap();
+    };
+    fs::write(at("cut.vgg"), &whole[..5000]).unwrap();
+    let message = format!(
+        "error: cannot load cut.vgg: the file has 5000 bytes, its header says {}{damaged}",
+        whole.len()
+    );
+    fails(dir.path(), &eval("cut.vgg"), &message);
+    copy(&at("m.vgg"), &at("new.vgg"));
+    newer(&at("new.vgg"), 4, 9);
+    fails(
+        dir.path(),
+        &eval("new.vgg"),
+        "error: cannot load new.vgg: blob version 9, this program reads version 1\n\nhint: re-create the blob with \
+         `cargo xtask quantize`, or use the program version that wrote it\n",
+    );
+    copy(&at("m.vgg"), &at("flip.vgg"));
+    newer(&at("flip.vgg"), whole.len() as u64 - 1000, whole[whole.len() - 1000] ^ 1);
+    let ran = host(dir.path(), &eval("flip.vgg"));
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("checksum") && ran.stderr.ends_with(damaged), "{}", ran.stderr);
+}
+
+#[test]
+fn data_that_eval_cannot_number() {
+    let dir = quantized();
+    fs::create_dir_all(dir.path().join("named/cow")).unwrap();
+    copy(&dir.path().join("calib/cat/a.jpg"), &dir.path().join("named/cow/a.jpg"));
+    fs::create_dir(dir.path().join("flat")).unwrap();
+    copy(&dir.path().join("calib/cat/a.jpg"), &dir.path().join("flat/a.jpg"));
+    fails(
+        dir.path(),
+        "eval m.vgg --data named",
+        "error: folder named: sub-folder `cow` is not a label of the network\n",
+    );
+    fails(
+        dir.path(),
+        "eval m.vgg --data flat",
+        "error: folder flat: no sub-folder with pictures, expected one a class\n",
+    );
+}
