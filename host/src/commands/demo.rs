@@ -30,7 +30,7 @@ pub struct DemoArgs {
 
 /// Folder of the bundled files: this program only ever runs from its own workspace.
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).join("tests/fixtures")
 }
 
 impl DemoArgs {
