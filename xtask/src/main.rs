@@ -26,12 +26,6 @@ enum Task {
     /// Accuracy of a blob over labelled pictures, alone or against f32
     #[command(disable_help_flag = true)]
     Eval(host::Args),
-    /// Predicted latency and memory traffic of a blob on a board, a row a layer
-    #[command(disable_help_flag = true)]
-    Estimate(host::Args),
-    /// What differs between two blobs, or a blob and its weights
-    #[command(disable_help_flag = true)]
-    Compare(host::Args),
     /// Decode the log that `classify --log` writes
     #[command(disable_help_flag = true)]
     Logs(host::Args),
@@ -51,8 +45,6 @@ fn main() -> ExitCode {
         Task::Inspect(args) => host::run("inspect", &args),
         Task::Quantize(args) => host::run("quantize", &args),
         Task::Eval(args) => host::run("eval", &args),
-        Task::Estimate(args) => host::run("estimate", &args),
-        Task::Compare(args) => host::run("compare", &args),
         Task::Logs(args) => host::run("logs", &args),
         Task::Build(args) => build::run(&args),
         Task::Bench(args) => bench::run(&args),
