@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vgg_edge_host::commands::{demo, eval, hint, inspect, logs, quantize};
+use vgg_edge_host::commands::{demo, eval, hint, inspect, is_closed_pipe, logs, quantize};
 use vgg_edge_host::progress::Progress;
 
 /// vgg-edge on the workstation: trained weights to files for the board
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             if let Some(hint) = hint(&error) {

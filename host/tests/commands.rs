@@ -343,3 +343,21 @@ fn data_that_eval_cannot_number() {
         "error: folder flat: no sub-folder with pictures, expected one a class\n",
     );
 }
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let dir = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vgg-edge"));
+    command.args(["inspect", "small_vgg.h5"]).current_dir(dir.path());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = run_with(command.stdout(writer));
+    assert_eq!((ran.0, ran.1.as_str()), (Some(0), ""));
+}
+
+/// Exit code and standard error of a program whose standard output goes elsewhere.
+fn run_with(command: &mut Command) -> (Option<i32>, String) {
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}

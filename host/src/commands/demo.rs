@@ -9,7 +9,7 @@ use vgg_edge_blob::{Blob, Scheme};
 use vgg_edge_engine::topk::{softmax, top_k};
 
 use super::quantize::DEFAULT_METHOD;
-use super::{WeightsArgs, eval, human_bytes, labels};
+use super::{WeightsArgs, eval, human_bytes, labels, out};
 use crate::convert::{Conversion, engine};
 use crate::eval::{Network, evaluate};
 use crate::pack;
@@ -48,15 +48,15 @@ impl DemoArgs {
         let labels = labels(None, &weights)?;
         let input = crate::quantize::blob_shape(graph.input());
         let samples = Samples::open(&calib, &rule.to_blob(), input)?;
-        println!(
+        out(format_args!(
             "network    {}: {} layers, {} parameters, input {}, {} classes",
             graph.name(),
             graph.layers().len(),
             graph.params(),
             graph.input(),
             graph.classes()
-        );
-        println!("calibrate  {} pictures of {}\n", samples.len(), calib.display());
+        ))?;
+        out(format_args!("calibrate  {} pictures of {}\n", samples.len(), calib.display()))?;
 
         let reference = Network::of_graph(&graph, rule.clone())?;
         for (scheme, file) in [(Scheme::Int8, "small_vgg.int8.vgg"), (Scheme::F16, "small_vgg.f16.vgg")] {
@@ -64,24 +64,28 @@ impl DemoArgs {
             let conversion = Conversion { scheme, method: DEFAULT_METHOD, labels: labels.clone() };
             let converted = conversion.run(&graph, &rule, &samples, progress)?;
             pack::save(converted.bytes.as_slice(), &path)?;
-            println!("{}", scheme.name());
-            println!(
+            out(format_args!("{}", scheme.name()))?;
+            out(format_args!(
                 "file       {}, {}",
                 path.display(),
                 human_bytes(converted.bytes.as_slice().len() as u64)
-            );
+            ))?;
             if scheme == Scheme::Int8 {
                 show_pictures(&path, &test)?;
             }
             let evaluation = evaluate(&Network::Blob(pack::load(&path)?), Some(&reference), &test, progress)?;
-            println!("{}", eval::text(&evaluation));
+            out(format_args!("{}", eval::text(&evaluation)))?;
         }
-        println!("weights    {}, {}", weights.display(), human_bytes(std::fs::metadata(&weights)?.len()));
-        println!("pictures   {}", test.display());
-        println!(
+        out(format_args!(
+            "weights    {}, {}",
+            weights.display(),
+            human_bytes(std::fs::metadata(&weights)?.len())
+        ))?;
+        out(format_args!("pictures   {}", test.display()))?;
+        out(format_args!(
             "next       cargo xtask build, then copy target/board/classify and a .vgg file to the board:"
-        );
-        println!("           ./classify run small_vgg.int8.vgg PICTURE.jpg");
+        ))?;
+        out(format_args!("           ./classify run small_vgg.int8.vgg PICTURE.jpg"))?;
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }
@@ -100,7 +104,7 @@ fn show_pictures(model: &Path, folder: &Path) -> anyhow::Result<()> {
         let best = top_k(&probabilities, 3);
         let named = best.iter().map(|t| format!("{:.3} {}", t.score, blob.label(t.class).unwrap_or("?")));
         let name = picture.path.strip_prefix(folder).unwrap_or(&picture.path);
-        println!("           {:24} {}", name.display(), named.collect::<Vec<_>>().join(", "));
+        out(format_args!("           {:24} {}", name.display(), named.collect::<Vec<_>>().join(", ")))?;
     }
     Ok(())
 }

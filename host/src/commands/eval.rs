@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{PreprocessArgs, WeightsArgs};
+use super::{PreprocessArgs, WeightsArgs, out, out_text};
 use crate::eval::{Evaluation, Network, evaluate};
 use crate::pack;
 use crate::progress::Progress;
@@ -41,9 +41,9 @@ impl EvalArgs {
         let reference = self.reference.as_deref().map(|path| self.open(path)).transpose()?;
         let evaluation = evaluate(&network, reference.as_ref(), &self.data, progress)?;
         if self.json {
-            println!("{}", serde_json::to_string(&evaluation)?);
+            out(format_args!("{}", serde_json::to_string(&evaluation)?))?;
         } else {
-            print!("{}", text(&evaluation));
+            out_text(&text(&evaluation))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use vgg_edge_blob::{Blob, Layer, LayerOp};
 
-use super::{WeightsArgs, human_bytes};
+use super::{WeightsArgs, human_bytes, out, out_text};
 use crate::convert::engine;
 use crate::pack;
 
@@ -57,9 +57,9 @@ impl InspectArgs {
         let imported = self.weights_args.import(&self.file)?;
         let summary = imported.graph.summary();
         if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
+            out(format_args!("{}", serde_json::to_string(&summary)?))?;
         } else {
-            print!("{}", summary.render());
+            out_text(&summary.render())?;
         }
         Ok(())
     }
@@ -69,9 +69,9 @@ impl InspectArgs {
         let blob = Blob::parse(bytes.as_slice())?;
         let summary = summarize(&blob)?;
         if self.json {
-            println!("{}", serde_json::to_string(&summary)?);
+            out(format_args!("{}", serde_json::to_string(&summary)?))?;
         } else {
-            print!("{}", render(&summary));
+            out_text(&render(&summary))?;
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ pub mod quantize;
 
 mod hint;
 
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -80,6 +82,22 @@ fn labels(asked: Option<&Path>, weights: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(&path).with_context(context)?;
     eprintln!("labels: {}", path.display());
     Ok(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())
+}
+
+/// A line of data on standard output. A reader that has gone (`... | head`) is an error that `main` keeps quiet.
+fn out(line: Arguments<'_>) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout().lock(), "{line}")?)
+}
+
+/// Whole lines of data.
+fn out_text(text: &str) -> anyhow::Result<()> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// Whether `error` says that the reader of standard output has gone.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let broken = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
 }
 
 /// Bytes in the unit that reads best.

@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 use clap::{Args, ValueEnum};
 use vgg_edge_blob::Scheme;
 
-use super::{PreprocessArgs, WeightsArgs, human_bytes, labels};
+use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
 use crate::calibrate::Method;
 use crate::convert::Conversion;
 use crate::pack;
@@ -140,21 +140,21 @@ impl QuantizeArgs {
         pack::save(converted.bytes.as_slice(), &self.output)?;
 
         let figures = &converted.figures;
-        print!("{}", report::table(&converted.sqnr));
-        println!();
-        println!("scheme     {}", figures.scheme);
+        out_text(&report::table(&converted.sqnr))?;
+        out(format_args!(""))?;
+        out(format_args!("scheme     {}", figures.scheme))?;
         if let Some(method) = &figures.method {
-            println!("ranges     {method}");
+            out(format_args!("ranges     {method}"))?;
         }
-        println!(
+        out(format_args!(
             "agreement  {:.2} % with f32 on {} calibration pictures, mean KL {:.6}",
             100.0 * figures.agreement,
             figures.measured_pictures,
             figures.mean_kl
-        );
-        println!("arena      {}", human_bytes(converted.arena_bytes as u64));
-        println!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64));
-        println!("written    {}", self.output.display());
+        ))?;
+        out(format_args!("arena      {}", human_bytes(converted.arena_bytes as u64)))?;
+        out(format_args!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64)))?;
+        out(format_args!("written    {}", self.output.display()))?;
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }
