@@ -66,6 +66,12 @@ pub enum LowerError {
         /// What comes before.
         before: &'static str,
     },
+    /// The last layer gives logits, which a ReLU would cut.
+    #[error("layer `{layer}`: the last dense layer ends in ReLU, expected logits or softmax")]
+    LastRelu {
+        /// The dense layer.
+        layer: String,
+    },
     /// Stored layers number blocks with 16 bits.
     #[error("{found} blocks, the limit is 65535")]
     TooManyBlocks {
@@ -125,5 +131,50 @@ pub fn lower(graph: &Graph) -> Result<Vec<Fused<'_>>, LowerError> {
             block: u16::try_from(block).map_err(|_| LowerError::TooManyBlocks { found: block })?,
         });
     }
-    Ok(fused)
+    match fused.last() {
+        Some(Fused { name, op: FusedOp::Dense { relu: true, .. }, .. }) => {
+            Err(LowerError::LastRelu { layer: (*name).to_owned() })
+        }
+        _ => Ok(fused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Kind, Shape, Spec};
+
+    #[test]
+    fn activations_fuse_and_blocks_end_behind_pools() {
+        let graph = Spec::vggnet(Shape::new(32, 32, 3), 10).with_random_weights(1).unwrap();
+        let fused = lower(&graph).unwrap();
+        let blocks: Vec<u16> = fused.iter().map(|f| f.block).collect();
+        assert_eq!(blocks, [0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 6, 7]);
+        let relus = fused
+            .iter()
+            .filter(|f| matches!(f.op, FusedOp::Conv { relu: true, .. } | FusedOp::Dense { relu: true, .. }));
+        assert_eq!(relus.count(), 14);
+        assert!(matches!(fused[20].op, FusedOp::Dense { relu: false, .. }));
+    }
+
+    #[test]
+    fn a_relu_that_cannot_fuse_is_named() {
+        let input = Shape::new(8, 8, 3);
+        let conv = Kind::Conv { filter_size: 3, filters: 8 };
+        let pool = Kind::MaxPool { stride: 2, padding: Padding::Valid };
+        let head = Kind::Dense { units: 2 };
+        let behind_pool = Spec::new("n", input)
+            .layer("c", conv)
+            .layer("p", pool)
+            .layer("r", Kind::Relu)
+            .layer("g", Kind::GlobalAvgPool)
+            .layer("d", head);
+        let graph = behind_pool.with_random_weights(1).unwrap();
+        let message = lower(&graph).unwrap_err().to_string();
+        assert_eq!(message, "layer `r`: ReLU follows a max-pool, expected a convolution or dense layer");
+        let at_end = Spec::new("n", input).layer("f", Kind::Flatten).layer("d", head).layer("r", Kind::Relu);
+        let graph = at_end.with_random_weights(1).unwrap();
+        let message = lower(&graph).unwrap_err().to_string();
+        assert_eq!(message, "layer `d`: the last dense layer ends in ReLU, expected logits or softmax");
+    }
 }
