@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Npy, shared};
-use vgg_edge_host::graph::{ConvBlock, Graph, Kind, Op, Padding, Shape, Spec};
+use vgg_edge_host::graph::{ConvBlock, Graph, Kind, Op, Padding, Shape, Spec, Tensor};
 use vgg_edge_host::import::{ImportOptions, import};
 use vgg_edge_host::preprocess::{Origin, Preprocess};
 use vgg_edge_host::reference::{Reference, softmax};
@@ -162,7 +162,7 @@ fn plain(graph: &Graph, input: &[f32]) -> Vec<Vec<f32>> {
             Op::Conv { weights, bias } => {
                 let side = weights.shape()[0] as isize;
                 map(&|r, c, o| {
-                    let mut acc = f64::from(bias.data()[o]);
+                    let mut acc = bias.as_ref().map_or(0.0, |b| f64::from(b.data()[o]));
                     for (t, (dr, dc)) in (0..side).flat_map(|a| (0..side).map(move |b| (a, b))).enumerate() {
                         for i in 0..from[2] {
                             let w = weights.data()[(t * from[2] + i) * to[2] + o];
@@ -187,7 +187,24 @@ fn plain(graph: &Graph, input: &[f32]) -> Vec<Vec<f32>> {
                 let product = |o: usize| {
                     x.iter().enumerate().map(|(i, v)| v * weights.data()[i * to[0] + o]).sum::<f32>()
                 };
-                (0..to[0]).map(|o| product(o) + bias.data()[o]).collect()
+                (0..to[0]).map(|o| product(o) + bias.as_ref().map_or(0.0, |b| b.data()[o])).collect()
+            }
+            Op::BatchNorm { gamma, beta, mean, variance, epsilon } => {
+                let channels = mean.len();
+                let of = |t: &Option<Tensor>, c: usize| t.as_ref().map(|t| t.data()[c]);
+                (x.iter().enumerate())
+                    .map(|(i, v)| {
+                        let c = i % channels;
+                        let normal = (v - mean.data()[c]) / (variance.data()[c] + *epsilon as f32).sqrt();
+                        normal * of(gamma, c).unwrap_or(1.0) + of(beta, c).unwrap_or(0.0)
+                    })
+                    .collect()
+            }
+            Op::Affine { scale, shift } => {
+                let channels = scale.len();
+                (x.iter().enumerate())
+                    .map(|(i, v)| v * scale.data()[i % channels] + shift.data()[i % channels])
+                    .collect()
             }
             Op::Flatten | Op::Dropout { .. } => x.to_vec(),
             Op::Softmax => softmax(x),

@@ -10,6 +10,7 @@
 //! | global average pooling | h x w x c | c |
 //! | flatten | h x w x c | h\*w\*c, in HWC order |
 //! | dense | n | units |
+//! | any other | anything | the same |
 
 use std::fmt;
 use std::str::FromStr;
@@ -166,7 +167,7 @@ pub(super) fn output_shape(
             (Kind::Dense { units }, _) => ActivationShape::Vector(units),
             _ => input,
         },
-        Kind::Relu | Kind::Dropout { .. } => input,
+        Kind::BatchNorm { .. } | Kind::Affine | Kind::Relu | Kind::Dropout { .. } => input,
     };
     check_len(layer, out)?;
     Ok(out)

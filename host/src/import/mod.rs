@@ -2,8 +2,8 @@
 //!
 //! | starts with | format | importer |
 //! |---|---|---|
-//! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras_h5` |
-//! | u64 header length, then `{` | safetensors with torchvision names | `safetensors` |
+//! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
+//! | u64 header length, then `{` | safetensors with torchvision names | `torch` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -16,10 +16,10 @@
 //! ```
 
 mod error;
-mod keras_config;
-mod keras_h5;
+mod keras;
 mod outline;
-mod safetensors;
+mod stored;
+mod torch;
 
 use std::fmt;
 use std::fs::File;
@@ -87,8 +87,8 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     let mut start = Vec::new();
     file.by_ref().take(4096).read_to_end(&mut start)?;
     match sniff(&start, len)? {
-        Sniffed::Hdf5 => keras_h5::import(path, len, options),
-        Sniffed::Safetensors => safetensors::import(file, len, options),
+        Sniffed::Hdf5 => keras::import_h5(path, len, options),
+        Sniffed::Safetensors => torch::import_safetensors(file, len, options),
     }
 }
 

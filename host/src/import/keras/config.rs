@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::graph::{Kind, Padding, Shape, Spec};
 
-use super::{ImportOptions, Problem};
+use crate::import::{ImportOptions, Problem};
 
 /// The network `json` describes.
 pub(super) fn parse(json: &str, options: &ImportOptions, notes: &mut Vec<String>) -> Result<Spec, Problem> {

@@ -19,10 +19,11 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Attribute, Dataset, Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
 use zerocopy::IntoBytes;
 
-use crate::graph::{Kind, Spec, Tensor};
+use crate::graph::{Kind, Role, Spec, Tensor};
 
-use super::outline::{self, Item, Outline};
-use super::{Format, ImportOptions, Imported, Problem, keras_config};
+use super::config;
+use crate::import::outline::{self, Item, Outline};
+use crate::import::{Format, ImportOptions, Imported, Problem};
 
 /// Most bytes read at once from a dataset, beside the tensor they go to.
 const SLAB_BYTES: usize = 16 << 20;
@@ -30,7 +31,7 @@ const SLAB_BYTES: usize = 16 << 20;
 const MAX_COMPRESSION: u64 = 1032;
 
 /// Reads a Keras file of `len` bytes.
-pub(super) fn import(path: &Path, len: u64, options: &ImportOptions) -> Result<Imported, Problem> {
+pub(in crate::import) fn import(path: &Path, len: u64, options: &ImportOptions) -> Result<Imported, Problem> {
     let open = OpenOptions::default().with_chunk_cache_bytes(0).with_max_chunk_bytes(1 << 28);
     let file = Hdf5File::open_with_options(path, open).map_err(|e| hdf5("HDF5 file", e))?;
     let root = file.root_group().map_err(|e| hdf5("root group", e))?;
@@ -39,7 +40,7 @@ pub(super) fn import(path: &Path, len: u64, options: &ImportOptions) -> Result<I
     let config = attributes.iter().find(|a| a.name == "model_config");
     let (format, spec, stored) = if let Some(config) = config {
         let config = config.read_string().map_err(|e| hdf5("attribute `model_config`", e))?;
-        let spec = keras_config::parse(&config, options, &mut notes)?;
+        let spec = config::parse(&config, options, &mut notes)?;
         let weights = root.group("model_weights").map_err(|e| hdf5("group `model_weights`", e))?;
         let (_, stored) = stored_layers(&weights)?;
         check_options(&spec, options)?;
@@ -55,19 +56,19 @@ pub(super) fn import(path: &Path, len: u64, options: &ImportOptions) -> Result<I
         (Format::KerasWeights, spec, stored)
     };
     let order = assign(&spec, &stored, &mut notes)?;
-    let graph = spec.attach(|layer_idx, kernel, bias| {
+    let graph = spec.attach(|layer_idx, role, expected| {
         let layer = &spec.layers[layer_idx].name;
         let Some(stored) = order[layer_idx].map(|i| &stored[i]) else {
-            return Err(Problem::MissingLayer { layer: layer.clone(), expected: kernel });
+            return Err(Problem::MissingLayer { layer: layer.clone(), expected: expected.to_vec() });
         };
-        let weights = stored.tensor(layer, kernel.len(), "kernel", &kernel)?.read(len, &kernel)?;
-        let bias = match stored.tensor(layer, 1, "bias", &bias) {
-            Ok(found) => found.read(len, &bias)?,
+        let found = match role {
+            Role::Kernel => stored.tensor(layer, expected.len(), "kernel", expected),
             // `use_bias=False`: the kernel is all there is.
-            Err(_) if stored.tensors.len() == 1 => Tensor::zeros(bias[0]),
-            Err(e) => return Err(e),
+            Role::Bias if stored.tensors.len() == 1 => return Ok(None),
+            Role::Bias => stored.tensor(layer, 1, "bias", expected),
+            _ => return Ok(None),
         };
-        Ok((weights, bias))
+        found?.read(len, expected).map(Some)
     })?;
     Ok(Imported { graph, format, notes })
 }

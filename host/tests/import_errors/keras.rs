@@ -1,0 +1,223 @@
+//! Broken files of Keras.
+
+use std::fs;
+
+use vgg_edge_host::graph::{Arch, Shape};
+use vgg_edge_host::import::{ImportOptions, import};
+
+use crate::support::shared;
+use crate::{alone, check, input32, message, mutate, patch};
+
+#[test]
+fn keras_models() {
+    let _alone = alone();
+    let Some(models) = shared("models") else { return };
+    let none = ImportOptions::default();
+    let good = fs::read(models.join("small_vgg.h5")).expect("reads");
+    let edit = |from: &str, nth: usize, to: &str| patch(&good, from.as_bytes(), nth, to.as_bytes());
+    let kernel = import(&models.join("small_vgg.h5"), &none).expect("imports").graph;
+    let first: Vec<u8> = {
+        let weights = kernel.layers()[2].op.kernel().expect("block1_conv2");
+        weights.data()[..8].iter().flat_map(|v| v.to_le_bytes()).collect()
+    };
+    let nan = [&first[..20], &f32::NAN.to_le_bytes(), &first[24..]].concat();
+    let inf = [&f32::NEG_INFINITY.to_le_bytes(), &first[4..]].concat();
+    check(&[
+        (
+            edit("\"data_format\": \"channels_last\"", 1, "\"data_format\":\"channels_first\""),
+            none,
+            "layer `block1_conv2`: data_format is \"channels_first\", expected channels_last",
+        ),
+        (
+            edit("\"padding\": \"same\"", 0, "\"padding\":\"valid\""),
+            none,
+            "layer `block1_conv1`: padding is \"valid\", expected same",
+        ),
+        (
+            edit("\"strides\": [1, 1]", 2, "\"strides\": [2, 2]"),
+            none,
+            "layer `block2_conv1`: strides is [2,2], expected [1,1]",
+        ),
+        (
+            edit("\"kernel_size\": [3, 3]", 0, "\"kernel_size\": [5, 5]"),
+            none,
+            "layer `block1_conv1`: kernel_size is [5,5], expected [3,3] or [1,1]",
+        ),
+        (
+            edit("\"activation\": \"relu\"", 0, "\"activation\": \"tanh\""),
+            none,
+            "layer `block1_conv1`: activation is \"tanh\", expected relu, softmax or linear",
+        ),
+        (
+            edit("\"filters\": 16", 0, "\"filters\": 24"),
+            none,
+            "layer `block1_conv1`: kernel has shape [3, 3, 3, 16], expected [3, 3, 3, 24]",
+        ),
+        (
+            edit("\"filters\": 16", 0, "\"filters\": -1"),
+            none,
+            "layer `block1_conv1`: filters is -1, expected a number of at least 1",
+        ),
+        (
+            edit("null, 32, 32, 3", 0, "null, 32, 32, 4"),
+            none,
+            "layer `block1_conv1`: kernel has shape [3, 3, 3, 16], expected [3, 3, 4, 16]",
+        ),
+        (
+            edit("null, 32, 32, 3", 0, "null, 16, 32, 3"),
+            none,
+            "layer `block5_pool`: 2x2 max-pooling got a 1x2x128 map, expected at least 2x2",
+        ),
+        (
+            edit("[null, 32, 32, 3]", 0, "[null, 32, null] "),
+            none,
+            "model_config: batch_shape is [null,32,null], expected [null, height, width, channels]",
+        ),
+        (
+            edit("\"class_name\": \"Conv2D\"", 1, "\"class_name\": \"Conv3D\""),
+            none,
+            "layer `block1_conv2`: Conv3D is not supported, supported are Conv2D, MaxPooling2D, GlobalAveragePooling2D, \
+             Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+        ),
+        (
+            edit("\"Functional\"", 0, "\"Functionel\""),
+            none,
+            "model_config: class_name is `Functionel`, expected Functional or Sequential",
+        ),
+        (
+            edit("{\"class_name\": ", 0, "{\"class_name\"; "),
+            none,
+            "model_config: text is not JSON (expected `:` at line 1 column 14), expected a JSON object",
+        ),
+        (
+            edit("[\"block1_conv1\", 0, 0]", 0, "[\"block1_pool0\", 0, 0]"),
+            none,
+            "model_config: layer `block1_conv2` is not reachable from the input, expected one chain of layers",
+        ),
+        (
+            edit("[\"block1_conv2\", 0, 0]", 0, "[\"block1_conv1\", 0, 0]"),
+            none,
+            "layer `block1_conv1`: feeds 2 layers, expected 1 (the network must be a chain)",
+        ),
+        (
+            patch(&good, &first, 0, &nan),
+            none,
+            "layer `block1_conv2`: kernel value 5 is NaN, expected a finite number",
+        ),
+        (
+            patch(&good, &first, 0, &inf),
+            none,
+            "layer `block1_conv2`: kernel value 0 is -inf, expected a finite number",
+        ),
+        (
+            edit("model_config", 0, "model_konfig"),
+            none,
+            "attribute `layer_names` is missing, expected the list of layers Keras writes",
+        ),
+        (
+            good.clone(),
+            ImportOptions { classes: Some(11), ..none },
+            "the network has 10 classes, but 11 were asked for",
+        ),
+        (
+            good.clone(),
+            ImportOptions { input: Some(Shape::new(32, 32, 1)), ..none },
+            "the input has 1 channels, but layer `input` takes 3",
+        ),
+        (
+            good.clone(),
+            ImportOptions { arch: Some(Arch::Vgg16), ..none },
+            "the model is not vgg16: layer 1 is Conv2D 3x3, 16 filters, expected Conv2D 3x3, 64 filters",
+        ),
+        (
+            fs::read(models.join("small_vgg_bn.h5")).expect("reads"),
+            none,
+            "layer `block1_bn1`: BatchNormalization is not supported, supported are Conv2D, MaxPooling2D, \
+             GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+        ),
+        (
+            fs::read(models.join("small_vgg.weights.h5")).expect("reads"),
+            none,
+            "a Keras 3 .weights.h5 file is not supported yet, expected Keras HDF5 (.h5) or safetensors",
+        ),
+    ]);
+}
+
+#[test]
+fn keras_weights() {
+    let _alone = alone();
+    let Some(models) = shared("models") else { return };
+    let none = ImportOptions::default();
+    let good = fs::read(models.join("small_vgg_weights_tf_dim_ordering_tf_kernels.h5")).expect("reads");
+    let edit = |from: &str, nth: usize, to: &str| patch(&good, from.as_bytes(), nth, to.as_bytes());
+    let dims = |d: [u64; 4]| d.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    let f32_type = [0x11, 0x20, 0x1f, 0, 4, 0, 0, 0];
+    let i32_type = [0x10, 0x08, 0, 0, 4, 0, 0, 0];
+    check(&[
+        (
+            good.clone(),
+            none,
+            "the input size is not in the file (global average pooling takes any), expected it to be given",
+        ),
+        (
+            good.clone(),
+            ImportOptions { input: Some(Shape::new(32, 32, 1)), ..none },
+            "the input has 1 channels, but layer `block1_conv1` takes 3",
+        ),
+        (
+            good.clone(),
+            ImportOptions { arch: Some(Arch::Vgg11), ..input32() },
+            "layer `block1_conv2`: has weights, but vgg11 has no such layer",
+        ),
+        (
+            good.clone(),
+            ImportOptions { arch: Some(Arch::Vggnet), ..input32() },
+            "layer `block1_conv1`: kernel has shape [3, 3, 3, 16], expected [3, 3, 3, 64]",
+        ),
+        (
+            edit("block1_conv2", 0, "block1_conv1"),
+            input32(),
+            "layer `block1_conv1` is there twice, expected unique layer names",
+        ),
+        (
+            edit("block2_pool", 0, "block2_what"),
+            input32(),
+            "layer `block2_what`: group not found: block2_what",
+        ),
+        (
+            edit("block1_conv1_b_1:0", 0, "block1_conv1_c_1:0"),
+            input32(),
+            "layer `block1_conv1`: weight `block1_conv1_b_1:0`: dataset not found: block1_conv1_b_1:0",
+        ),
+        (
+            patch(&good, &dims([3, 3, 3, 16]), 0, &dims([1, 9, 3, 16])),
+            input32(),
+            "layer `block1_conv1`: a layer with weights of shapes [[1, 9, 3, 16], [16]] is not supported, supported are \
+             Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+        ),
+        (
+            patch(&good, &dims([3, 3, 16, 16]), 0, &dims([3, 3, 8, 32])),
+            input32(),
+            "layer `block1_conv2`: kernel has shape [3, 3, 8, 32], expected [3, 3, 16, 32]",
+        ),
+        (
+            patch(&good, &f32_type, 0, &i32_type),
+            input32(),
+            "layer `block1_conv1`: kernel has type i32, expected f32, f16, bf16 or f64",
+        ),
+    ]);
+    for cut in [12, 600, 5000, good.len() / 2, good.len() - 1000] {
+        let text = message(&good[..cut], &input32());
+        assert!(text.contains(": "), "cut at {cut}: {text}");
+    }
+}
+
+#[test]
+fn mutants() {
+    let _alone = alone();
+    let Some(models) = shared("models") else { return };
+    for file in ["small_vgg.h5", "small_vgg_weights_tf_dim_ordering_tf_kernels.h5"] {
+        let good = fs::read(models.join(file)).expect("reads");
+        mutate(file, &good, 150, 6000, 20);
+    }
+}
