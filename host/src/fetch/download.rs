@@ -227,6 +227,7 @@ impl Transfer<'_> {
         let mut may_start_over = true;
         loop {
             self.until_whole(events)?;
+            self.bar.finish_and_clear();
             let checking = progress.spinner("check");
             let found = self.part.read_all(|file| digest.of(file))?;
             checking.finish_and_clear();
@@ -335,8 +336,12 @@ impl Transfer<'_> {
         if let Some(found) = self.expected.filter(|n| *n > max) {
             return Err(Failure::Final(Problem::TooLong { found, max }));
         }
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
         self.bar.set_length(self.expected.unwrap_or(max));
         self.bar.set_position(self.part.len());
+        self.bar.reset_eta();
         let mut reader = body.into_reader();
         let mut buffer = vec![0; 1 << 16];
         loop {
