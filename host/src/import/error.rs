@@ -6,13 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::TfliteProblem;
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
 pub(super) const SUPPORTED: &str = "Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, \
                                     ReLU, Softmax";
 /// Formats an importer knows, as messages list them.
-const FORMATS: &str = "Keras HDF5 (.h5) or safetensors";
+const FORMATS: &str = "Keras HDF5 (.h5), safetensors or TFLite (.tflite)";
 
 /// A file that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,8 @@ pub enum Problem {
     #[error("the model is not {arch}: layer {position} is {found}, expected {expected}")]
     ArchMismatch { arch: String, position: usize, found: String, expected: String },
     #[error(transparent)]
+    Tflite(#[from] TfliteProblem),
+    #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
@@ -142,6 +145,7 @@ impl Problem {
             Self::InputMismatch { .. } => "input-mismatch",
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
+            Self::Tflite(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

@@ -3,6 +3,7 @@
 //! | starts with | format | importer |
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
+//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
 //! | u64 header length, then `{` | safetensors with torchvision names | `torch` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
@@ -17,8 +18,10 @@
 
 mod error;
 mod keras;
+mod options;
 mod outline;
 mod stored;
+mod tflite;
 mod torch;
 
 use std::fmt;
@@ -27,6 +30,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::{ImportError, Problem};
+pub use tflite::TfliteProblem;
 
 use crate::graph::{Arch, Graph, Shape};
 
@@ -50,6 +54,8 @@ pub enum Format {
     KerasWeights,
     /// safetensors with torchvision names.
     Safetensors,
+    /// TFLite, float.
+    Tflite,
 }
 
 impl fmt::Display for Format {
@@ -58,6 +64,7 @@ impl fmt::Display for Format {
             Self::KerasModel => "Keras HDF5 model",
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
+            Self::Tflite => "TFLite model",
         })
     }
 }
@@ -88,6 +95,7 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     file.by_ref().take(4096).read_to_end(&mut start)?;
     match sniff(&start, len)? {
         Sniffed::Hdf5 => keras::import_h5(path, len, options),
+        Sniffed::Tflite => tflite::import(file, len, options),
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
     }
 }
@@ -95,6 +103,7 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
 enum Sniffed {
     Hdf5,
     Safetensors,
+    Tflite,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -106,6 +115,9 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     // HDF5 allows a user block: the signature is at 0, 512, 1024, 2048...
     if [0, 512, 1024, 2048].iter().any(|&at| start.get(at..).is_some_and(|s| s.starts_with(HDF5))) {
         return Ok(Sniffed::Hdf5);
+    }
+    if start.get(4..8) == Some(b"TFL3") {
+        return Ok(Sniffed::Tflite);
     }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
@@ -119,7 +131,6 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
         }
         [0x80, 2..=5, ..] => Problem::UnsupportedFormat { what: "a pickle (PyTorch .pth)" },
         [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
-        _ if start.get(4..8) == Some(b"TFL3") => Problem::UnsupportedFormat { what: "a TFLite model" },
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
         _ => Problem::UnknownFormat { found: "of no known format" },
