@@ -26,6 +26,8 @@ fn every_file_of_a_network_gives_the_same_graph() {
             ("small_vgg_weights_tf_dim_ordering_tf_kernels.h5", Some("32x32"), Format::KerasWeights),
             ("small_vgg.safetensors", Some("32x32x3"), Format::Safetensors),
             ("small_vgg.tflite", None, Format::Tflite),
+            ("small_vgg.onnx", None, Format::Onnx),
+            ("small_vgg_torch.onnx", None, Format::Onnx),
         ],
         &[
             ("small_vgg_fc.h5", None, Format::KerasModel),
@@ -34,6 +36,7 @@ fn every_file_of_a_network_gives_the_same_graph() {
         &[
             ("small_vgg_fc64.h5", None, Format::KerasModel),
             ("small_vgg_fc64_torchvision.safetensors", None, Format::Safetensors),
+            ("small_vgg_fc64_torch.onnx", None, Format::Onnx),
         ],
     ];
     for group in groups {

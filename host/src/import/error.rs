@@ -6,14 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::TfliteProblem;
+use super::{OnnxProblem, TfliteProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
 pub(super) const SUPPORTED: &str = "Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, \
                                     ReLU, Softmax";
 /// Formats an importer knows, as messages list them.
-const FORMATS: &str = "Keras HDF5 (.h5), safetensors or TFLite (.tflite)";
+const FORMATS: &str = "Keras HDF5 (.h5), safetensors, ONNX or TFLite (.tflite)";
 
 /// A file that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,8 @@ pub enum Problem {
     #[error(transparent)]
     Tflite(#[from] TfliteProblem),
     #[error(transparent)]
+    Onnx(#[from] OnnxProblem),
+    #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
@@ -146,6 +148,7 @@ impl Problem {
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
             Self::Tflite(e) => e.kind(),
+            Self::Onnx(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
 //! | `TFL3` at byte 4 | TFLite, float | `tflite` |
+//! | ir_version, a small varint of field 1 | ONNX | `onnx` |
 //! | u64 header length, then `{` | safetensors with torchvision names | `torch` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
@@ -18,6 +19,7 @@
 
 mod error;
 mod keras;
+mod onnx;
 mod options;
 mod outline;
 mod stored;
@@ -30,6 +32,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::{ImportError, Problem};
+pub use onnx::OnnxProblem;
 pub use tflite::TfliteProblem;
 
 use crate::graph::{Arch, Graph, Shape};
@@ -56,6 +59,8 @@ pub enum Format {
     Safetensors,
     /// TFLite, float.
     Tflite,
+    /// ONNX.
+    Onnx,
 }
 
 impl fmt::Display for Format {
@@ -65,6 +70,7 @@ impl fmt::Display for Format {
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
             Self::Tflite => "TFLite model",
+            Self::Onnx => "ONNX model",
         })
     }
 }
@@ -95,6 +101,7 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     file.by_ref().take(4096).read_to_end(&mut start)?;
     match sniff(&start, len)? {
         Sniffed::Hdf5 => keras::import_h5(path, len, options),
+        Sniffed::Onnx => onnx::import(path, file, len, options),
         Sniffed::Tflite => tflite::import(file, len, options),
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
     }
@@ -104,6 +111,7 @@ enum Sniffed {
     Hdf5,
     Safetensors,
     Tflite,
+    Onnx,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -130,7 +138,7 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
             Problem::UnsupportedFormat { what: "a zip archive (Keras .keras or PyTorch .pth)" }
         }
         [0x80, 2..=5, ..] => Problem::UnsupportedFormat { what: "a pickle (PyTorch .pth)" },
-        [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
+        [8, 1..=32, ..] => return Ok(Sniffed::Onnx),
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
         _ => Problem::UnknownFormat { found: "of no known format" },
