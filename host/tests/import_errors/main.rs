@@ -5,8 +5,11 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/tflite.rs"]
+mod tflite_file;
 
 mod keras;
+mod tflite;
 mod torch;
 
 use std::fs;
@@ -113,14 +116,14 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
-const FORMATS: &str = "expected Keras HDF5 (.h5) or safetensors";
+const FORMATS: &str = "expected Keras HDF5 (.h5), safetensors or TFLite (.tflite)";
 
 #[test]
 fn files_of_no_known_format() {
     let _alone = alone();
     let none = ImportOptions::default();
     let pickle = [b"\x80\x02}q\x00".as_slice(), &[0; 64]].concat();
-    let cases: [(&[u8], String); 8] = [
+    let cases: [(&[u8], String); 7] = [
         (b"", format!("the file is empty, {FORMATS}")),
         (b"these are not weights\n", format!("the file is text, {FORMATS}")),
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
@@ -130,7 +133,6 @@ fn files_of_no_known_format() {
         }),
         (&pickle, format!("a pickle (PyTorch .pth) is not supported yet, {FORMATS}")),
         (b"\x08\x08\x12\x07pytorch", format!("a protobuf (ONNX) is not supported yet, {FORMATS}")),
-        (b"\x1c\x00\x00\x00TFL3\x14\x00", format!("a TFLite model is not supported yet, {FORMATS}")),
     ];
     for (bytes, expected) in &cases {
         assert_eq!(message(bytes, &none), *expected);
