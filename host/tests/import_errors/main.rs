@@ -3,12 +3,15 @@
 //! A file is given by its bytes. Each import runs alone (see [`alone`]) on a counting allocator: beside the file it may take
 //! [`MOST_TIMES`] its size and [`MOST_BYTES`].
 
+#[path = "../support/onnx.rs"]
+mod onnx_file;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/tflite.rs"]
 mod tflite_file;
 
 mod keras;
+mod onnx;
 mod tflite;
 mod torch;
 
@@ -116,14 +119,14 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
-const FORMATS: &str = "expected Keras HDF5 (.h5), safetensors or TFLite (.tflite)";
+const FORMATS: &str = "expected Keras HDF5 (.h5), safetensors, ONNX or TFLite (.tflite)";
 
 #[test]
 fn files_of_no_known_format() {
     let _alone = alone();
     let none = ImportOptions::default();
     let pickle = [b"\x80\x02}q\x00".as_slice(), &[0; 64]].concat();
-    let cases: [(&[u8], String); 7] = [
+    let cases: [(&[u8], String); 6] = [
         (b"", format!("the file is empty, {FORMATS}")),
         (b"these are not weights\n", format!("the file is text, {FORMATS}")),
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
@@ -132,7 +135,6 @@ fn files_of_no_known_format() {
             format!("a zip archive (Keras .keras or PyTorch .pth) is not supported yet, {FORMATS}")
         }),
         (&pickle, format!("a pickle (PyTorch .pth) is not supported yet, {FORMATS}")),
-        (b"\x08\x08\x12\x07pytorch", format!("a protobuf (ONNX) is not supported yet, {FORMATS}")),
     ];
     for (bytes, expected) in &cases {
         assert_eq!(message(bytes, &none), *expected);

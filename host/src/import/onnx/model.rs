@@ -157,9 +157,13 @@ impl Model {
             let (found, expected) = ("missing".into(), "one graph".into());
             return Err(OnnxProblem::Model { what: "graph", found, expected }.into());
         };
+        let Some(opset) = opset else {
+            let (found, expected) = ("missing".into(), "a version of the standard operators".into());
+            return Err(OnnxProblem::Model { what: "opset_import", found, expected }.into());
+        };
         let mut model = Self {
             name: String::new(),
-            opset: opset.unwrap_or(1),
+            opset,
             nodes: Vec::new(),
             initializers: HashMap::new(),
             inputs: Vec::new(),
