@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use support::{Npy, shared};
+use vgg_edge_blob::{ChannelOrder, ResizeFilter, ResizeRule};
 use vgg_edge_host::graph::Shape;
-use vgg_edge_host::preprocess::{Filter, Order, Origin, Preprocess, Preset, Resize};
+use vgg_edge_host::preprocess::{Origin, Preprocess, Preset};
 
 const RGB: Shape = Shape::new(32, 32, 3);
 const GOOD: &str = r#"order = "bgr"
@@ -24,8 +25,11 @@ fn a_sidecar_is_found_beside_the_weights() {
     fs::write(folder.path().join("net.preprocess.toml"), GOOD).expect("writes");
     for weights in ["net.h5", "net.safetensors", "net.weights.h5"] {
         let (rule, origin) = Preprocess::find(None, &folder.path().join(weights), RGB).expect(weights);
-        assert_eq!(rule.order, Order::Bgr);
-        assert_eq!((rule.resize, rule.filter), (Resize::ShorterSide(256), Filter::Bilinear));
+        assert_eq!(rule.order, ChannelOrder::Bgr);
+        assert_eq!(
+            (rule.resize, rule.filter),
+            (ResizeRule::ShorterSideCenterCrop(256), ResizeFilter::Bilinear)
+        );
         assert_eq!(origin, Origin::Sidecar(folder.path().join("net.preprocess.toml")));
     }
     let (_, origin) = Preprocess::find(Some("unit"), &folder.path().join("net.h5"), RGB).expect("asked for");
@@ -53,7 +57,8 @@ fn what_is_written_reads_back() {
             assert_eq!(Preprocess::parse(&text, "rule", input).expect(&text), rule);
         }
     }
-    assert_eq!(Preset::Torchvision.preprocess(Shape::new(224, 224, 3)).resize, Resize::ShorterSide(256));
+    let torchvision = Preset::Torchvision.preprocess(Shape::new(224, 224, 3));
+    assert_eq!(torchvision.resize, ResizeRule::ShorterSideCenterCrop(256));
 }
 
 #[test]
@@ -84,7 +89,7 @@ fn every_field_is_checked_by_name() {
         (
             "shorter-side 256, center-crop",
             "crop",
-            "line 5: resize is `crop`, expected `stretch` or `shorter-side N, center-crop`, N from 1 to 65536",
+            "line 5: resize is `crop`, expected `stretch` or `shorter-side N, center-crop`, N from 1 to 16384",
         ),
         ("256", "16", "resize is shorter side 16, expected at least 32, the network's input"),
         (

@@ -19,10 +19,8 @@ use zerocopy::FromBytes;
 use crate::check;
 use crate::error::{BlobError, Section};
 use crate::layout::{self, HEAD_CRC_START, Header, LayerRecord, NONE, SectionRecord};
-use crate::model::{
-    ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,
-    ResizeRule, Scheme, Shape, Weights,
-};
+use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+use crate::preprocess::Preprocess;
 
 /// A validated blob, borrowing the bytes it was parsed from.
 #[derive(Clone, Copy, Debug)]
@@ -391,23 +389,6 @@ fn head_bytes<'a>(bytes: &'a [u8], header: &Header) -> Result<&'a [u8], BlobErro
 fn name<'a>(names: &'a str, record: &LayerRecord) -> Option<&'a str> {
     let start = record.name_start.get() as usize;
     names.get(start..start.checked_add(usize::from(record.name_len.get()))?)
-}
-
-pub(crate) fn channel_order(number: u8) -> Option<ChannelOrder> {
-    [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray].into_iter().find(|o| *o as u8 == number)
-}
-
-pub(crate) fn resize_filter(number: u8) -> Option<ResizeFilter> {
-    use ResizeFilter::*;
-    [Nearest, Box, Bilinear, Bicubic, Lanczos].into_iter().find(|f| *f as u8 == number)
-}
-
-pub(crate) fn resize_rule(number: u8, shorter_side: u32) -> Option<ResizeRule> {
-    match number {
-        0 => Some(ResizeRule::Stretch),
-        1 if shorter_side > 0 => Some(ResizeRule::ShorterSideCenterCrop(shorter_side)),
-        _ => None,
-    }
 }
 
 /// Whether a section index is the "no section" mark.

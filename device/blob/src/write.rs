@@ -11,8 +11,9 @@ use crate::layout::{
     ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params,
     SectionRecord, VERSION, padded,
 };
-use crate::model::{Padding, Preprocess, Quantization, ResizeRule, Scheme, Shape};
+use crate::model::{Padding, Quantization, Scheme, Shape};
 use crate::pack::{self, Runs};
+use crate::preprocess::{Preprocess, ResizeRule};
 use crate::requant::ACC_LIMIT;
 use crate::write_error::WriteError;
 

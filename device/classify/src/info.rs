@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use vgg_edge_blob::{Blob, ChannelOrder, Layer, LayerOp, ResizeRule, Weights, layout};
+use vgg_edge_blob::{Blob, Layer, LayerOp, Weights, layout};
 
 use crate::args::Info;
 use crate::model::ModelFile;
@@ -38,7 +38,7 @@ pub(crate) struct Preprocess {
     pub(crate) mean: Vec<f32>,
     pub(crate) std: Vec<f32>,
     pub(crate) resize: String,
-    pub(crate) filter: String,
+    pub(crate) filter: &'static str,
 }
 
 /// One layer.
@@ -68,19 +68,12 @@ fn facts<'a>(model: String, blob: &Blob<'a>) -> Facts<'a> {
     let n_channels = input.channels as usize;
     let layers: Vec<LayerFacts<'a>> = blob.layers().map(|layer| layer_facts(&layer)).collect();
     let preprocess = Preprocess {
-        order: match rule.order {
-            ChannelOrder::Rgb => "rgb",
-            ChannelOrder::Bgr => "bgr",
-            ChannelOrder::Gray => "gray",
-        },
+        order: rule.order.name(),
         scale: rule.scale,
         mean: rule.mean.iter().copied().take(n_channels).collect(),
         std: rule.std.iter().copied().take(n_channels).collect(),
-        resize: match rule.resize {
-            ResizeRule::Stretch => "stretch".to_owned(),
-            ResizeRule::ShorterSideCenterCrop(side) => format!("shorter-side {side}, center-crop"),
-        },
-        filter: format!("{:?}", rule.filter).to_lowercase(),
+        resize: rule.resize.to_string(),
+        filter: rule.filter.name(),
     };
     Facts {
         model,

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vgg_edge_engine::image::{DecodeError, Filter, ImageView, Limits, Resize, decode, fit};
+use vgg_edge_blob::{ResizeFilter, ResizeRule};
+use vgg_edge_engine::image::{DecodeError, ImageView, Limits, decode, fit};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures")
@@ -263,7 +264,7 @@ fn the_seed_network_sees_the_pixels_it_was_trained_on() {
     assert_eq!((pictures.len(), inputs.len()), (64 * picture_len, 64 * input_len));
     for (i, (picture, input)) in pictures.chunks(picture_len).zip(inputs.chunks(input_len)).enumerate() {
         let picture = ImageView::new(picture, 32, 32, 3).unwrap();
-        let fitted = fit(picture, Resize::Stretch, Filter::Bilinear, 96, 96);
+        let fitted = fit(picture, ResizeRule::Stretch, ResizeFilter::Bilinear, 96, 96);
         assert!(fitted.data() == input, "picture {i}");
     }
 }

@@ -8,9 +8,10 @@
 //! rows from the top, no padding between them.
 //!
 //! ```
-//! use vgg_edge_engine::image::{Filter, Image, Resize, fit};
+//! use vgg_edge_blob::{ResizeFilter, ResizeRule};
+//! use vgg_edge_engine::image::{Image, fit};
 //! let gray = Image::new(vec![0, 100, 200, 50], 2, 2, 1).unwrap();
-//! let wide = fit(gray.view(), Resize::Stretch, Filter::Bilinear, 4, 2);
+//! let wide = fit(gray.view(), ResizeRule::Stretch, ResizeFilter::Bilinear, 4, 2);
 //! assert_eq!(wide.data(), [0, 25, 75, 100, 200, 163, 88, 50]);
 //! ```
 
@@ -22,9 +23,8 @@ mod resize;
 
 #[cfg(feature = "decode")]
 pub use decode::{DecodeError, Limits, decode};
-pub use fit::{Resize, fit};
+pub use fit::fit;
 pub use prepare::prepare;
-pub use resize::Filter;
 
 use alloc::vec::Vec;
 

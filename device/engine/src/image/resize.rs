@@ -14,48 +14,33 @@
 
 use alloc::{vec, vec::Vec};
 
+use vgg_edge_blob::ResizeFilter;
+
 use super::ImageView;
 
 /// Fraction bits of a filter coefficient.
 const PRECISION: u32 = 22;
 
-/// Resampling filters, as Pillow names and defines them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// The nearest pixel; Pillow adds the step up in floating point, and so do we.
-    Nearest,
-    /// Mean of the covered pixels.
-    Box,
-    /// Triangle of radius 1; antialiased when shrinking, unlike most other libraries' "bilinear".
-    Bilinear,
-    /// Cubic of radius 2 with a = -0.5.
-    Bicubic,
-    /// Windowed sinc of radius 3.
-    Lanczos,
+/// Radius of `filter` in input pixels when enlarging.
+fn support(filter: ResizeFilter) -> f64 {
+    match filter {
+        ResizeFilter::Nearest | ResizeFilter::Box => 0.5,
+        ResizeFilter::Bilinear => 1.0,
+        ResizeFilter::Bicubic => 2.0,
+        ResizeFilter::Lanczos => 3.0,
+    }
 }
 
-impl Filter {
-    /// Radius in input pixels when enlarging.
-    fn support(self) -> f64 {
-        match self {
-            Filter::Nearest | Filter::Box => 0.5,
-            Filter::Bilinear => 1.0,
-            Filter::Bicubic => 2.0,
-            Filter::Lanczos => 3.0,
-        }
-    }
-
-    /// The filter's value at distance `x` from its centre.
-    fn weight(self, x: f64) -> f64 {
-        let d = libm::fabs(x);
-        match self {
-            Filter::Nearest | Filter::Box if x > -0.5 && x <= 0.5 => 1.0,
-            Filter::Bilinear if d < 1.0 => 1.0 - d,
-            Filter::Bicubic if d < 1.0 => ((A + 2.0) * d - (A + 3.0)) * d * d + 1.0,
-            Filter::Bicubic if d < 2.0 => (((d - 5.0) * d + 8.0) * d - 4.0) * A,
-            Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
-            _ => 0.0,
-        }
+/// Value of `filter` at distance `x` from its centre.
+fn weight(filter: ResizeFilter, x: f64) -> f64 {
+    let d = libm::fabs(x);
+    match filter {
+        ResizeFilter::Nearest | ResizeFilter::Box if x > -0.5 && x <= 0.5 => 1.0,
+        ResizeFilter::Bilinear if d < 1.0 => 1.0 - d,
+        ResizeFilter::Bicubic if d < 1.0 => ((A + 2.0) * d - (A + 3.0)) * d * d + 1.0,
+        ResizeFilter::Bicubic if d < 2.0 => (((d - 5.0) * d + 8.0) * d - 4.0) * A,
+        ResizeFilter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+        _ => 0.0,
     }
 }
 
@@ -91,10 +76,10 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(size: usize, window: Window, filter: Filter) -> Self {
+    fn new(size: usize, window: Window, filter: ResizeFilter) -> Self {
         let scale = size as f64 / window.full as f64;
         let widening = scale.max(1.0);
-        let reach = filter.support() * widening;
+        let reach = support(filter) * widening;
         let step = 1.0 / widening;
         let mut taps = Taps { first: vec![], end: vec![], at: vec![], coefficients: vec![] };
         let mut weights = Vec::new();
@@ -104,7 +89,7 @@ impl Taps {
             let first = (centre - reach + 0.5) as usize;
             let end = ((centre + reach + 0.5) as usize).min(size);
             weights.clear();
-            weights.extend((first..end).map(|i| filter.weight((i as f64 - centre + 0.5) * step)));
+            weights.extend((first..end).map(|i| weight(filter, (i as f64 - centre + 0.5) * step)));
             let sum: f64 = weights.iter().sum();
             taps.at.push(taps.coefficients.len());
             taps.first.push(first);
@@ -162,7 +147,7 @@ pub(super) struct Target<'a> {
 /// Resizes `image` to `columns.full` x `rows.full` and writes the window of it that is asked for.
 pub(super) fn resample(
     image: ImageView<'_>,
-    filter: Filter,
+    filter: ResizeFilter,
     columns: Window,
     rows: Window,
     target: Target<'_>,
@@ -172,7 +157,7 @@ pub(super) fn resample(
         return;
     }
     let outputs = target.data.chunks_mut(target.pitch).take(rows.len).map(|row| &mut row[..width]);
-    if filter == Filter::Nearest {
+    if filter == ResizeFilter::Nearest {
         return nearest(image, columns, rows, outputs);
     }
     let across = RowPass::new(image, columns, filter);
@@ -237,7 +222,7 @@ struct RowPass {
 }
 
 impl RowPass {
-    fn new(image: ImageView<'_>, columns: Window, filter: Filter) -> Self {
+    fn new(image: ImageView<'_>, columns: Window, filter: ResizeFilter) -> Self {
         let taps = (columns.full != image.width).then(|| Taps::new(image.width, columns, filter));
         Self { taps, columns, channels: image.channels }
     }
@@ -257,7 +242,8 @@ impl RowPass {
     }
 }
 
-/// The input position of each output position of the window.
+/// The input position of each output position of the window; Pillow adds the step up in floating point, and so
+/// do we.
 fn nearest_table(size: usize, window: Window) -> Vec<usize> {
     let step = size as f64 / window.full as f64;
     let mut at = step * 0.5;
