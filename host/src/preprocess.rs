@@ -4,9 +4,9 @@
 //! for, or read from the sidecar `<weights without extension>.preprocess.toml`:
 //!
 //! ```toml
-//! order = "bgr"                       # rgb | bgr | gray
+//! order = "bgr"                       # rgb | bgr | gray | rgba
 //! scale = 1.0
-//! mean = [103.939, 116.779, 123.68]
+//! mean = [103.939, 116.779, 123.68]    # as many as the order has channels, and as many deviations
 //! std = [1.0, 1.0, 1.0]
 //! resize = "stretch"                  # stretch | "shorter-side 256, center-crop"
 //! filter = "bilinear"                 # nearest | box | bilinear | bicubic | lanczos, as PIL has them
@@ -82,7 +82,9 @@ impl Preset {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
 
-    /// The rule for a network that takes `input`. A gray network gets the mean of the preset's channels.
+    /// The rule for a network that takes `input`. A gray network gets the mean of the preset's channels. One of four
+    /// takes RGBA: colours as the preset has them (in this order for `keras-caffe`, too), alpha scaled like them, with
+    /// mean 0 and deviation 1: `alpha * scale`.
     pub fn preprocess(self, input: Shape) -> Preprocess {
         let (order, scale, mean, std) = match self {
             Self::KerasCaffe => (ChannelOrder::Bgr, 1.0, [103.939, 116.779, 123.68], [1.0; 3]),
@@ -99,17 +101,21 @@ impl Preset {
             }
             _ => ResizeRule::Stretch,
         };
-        let gray = input.channels == 1;
-        let channels = |v: [f64; 3]| if gray { vec![v.iter().sum::<f64>() / 3.0] } else { v.to_vec() };
-        let order = if gray { ChannelOrder::Gray } else { order };
-        Preprocess {
-            order,
-            scale,
-            mean: channels(mean),
-            std: channels(std),
-            resize,
-            filter: ResizeFilter::Bilinear,
-        }
+        let (order, mean, std) = match input.channels {
+            1 => {
+                let middle = |v: [f64; 3]| vec![v.iter().sum::<f64>() / 3.0];
+                (ChannelOrder::Gray, middle(mean), middle(std))
+            }
+            4 => {
+                let rgba = |v: [f64; 3], alpha| {
+                    let colour = |c| v[order.network_channel(c)];
+                    vec![colour(0), colour(1), colour(2), alpha]
+                };
+                (ChannelOrder::Rgba, rgba(mean, 0.0), rgba(std, 1.0))
+            }
+            _ => (order, mean.to_vec(), std.to_vec()),
+        };
+        Preprocess { order, scale, mean, std, resize, filter: ResizeFilter::Bilinear }
     }
 }
 
@@ -149,8 +155,8 @@ pub enum PreprocessError {
     Toml { file: String, message: String },
     #[error("{file}: {field} is {found}, expected {expected}")]
     Field { file: String, field: String, found: String, expected: String },
-    #[error("picture has {found} bytes, expected whole pixels of 3 bytes")]
-    Pixels { found: usize },
+    #[error("picture has {found} bytes, expected whole pixels of {channels} bytes")]
+    Pixels { found: usize, channels: usize },
 }
 
 impl Preprocess {
@@ -249,31 +255,20 @@ impl Preprocess {
             .collect()
     }
 
-    /// The network's input for a picture of its size: `pixels` u8 HWC, RGB, or gray for a network of one channel (as
-    /// `vgg_edge_engine::image::prepare` gives them); the result f32 HWC in the network's channels.
+    /// The network's input for a picture of its size: `pixels` u8 HWC, RGB, or gray or RGBA for a network that takes
+    /// that (as `vgg_edge_engine::image::prepare` gives them); the result f32 HWC in the network's channels.
     pub fn normalize(&self, pixels: &[u8]) -> Result<Vec<f32>, PreprocessError> {
-        if self.order == ChannelOrder::Gray
-            && let [gray, ..] = self.table().as_slice()
-        {
-            return Ok(pixels.iter().map(|&p| gray[usize::from(p)]).collect());
+        let (table, channels) = (self.table(), self.order.channels());
+        // A rule made by hand may have too few means; `check` refuses it.
+        if pixels.is_empty() || !pixels.len().is_multiple_of(channels) || table.len() < channels {
+            return Err(PreprocessError::Pixels { found: pixels.len(), channels });
         }
-        let (pixels, rest) = pixels.as_chunks::<3>();
-        if !rest.is_empty() || pixels.is_empty() {
-            return Err(PreprocessError::Pixels { found: pixels.len() * 3 + rest.len() });
+        let mut values = Vec::with_capacity(pixels.len());
+        for pixel in pixels.chunks_exact(channels) {
+            let value = |c: usize| table[c][usize::from(pixel[self.order.network_channel(c)])];
+            values.extend((0..channels).map(value));
         }
-        let table = self.table();
-        Ok(match (self.order, table.as_slice()) {
-            (ChannelOrder::Rgb, [a, b, c, ..]) => pixels
-                .iter()
-                .flat_map(|p| [a[usize::from(p[0])], b[usize::from(p[1])], c[usize::from(p[2])]])
-                .collect(),
-            (ChannelOrder::Bgr, [a, b, c, ..]) => pixels
-                .iter()
-                .flat_map(|p| [a[usize::from(p[2])], b[usize::from(p[1])], c[usize::from(p[0])]])
-                .collect(),
-            // A rule made by hand with too few means; `check` refuses it.
-            _ => return Err(PreprocessError::Pixels { found: pixels.len() * 3 }),
-        })
+        Ok(values)
     }
 
     /// The rule as the blob carries it.

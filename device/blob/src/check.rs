@@ -43,6 +43,9 @@ pub(crate) fn preprocess(header: &Header) -> Result<Preprocess, BlobError> {
     }
     let order = ChannelOrder::ALL.get(usize::from(header.order)).copied();
     let order = order.ok_or(field("order", u32::from(header.order)))?;
+    if order.channels() != channels as usize {
+        return Err(BlobError::Channels { order, found: channels });
+    }
     let shorter = header.shorter_side.get();
     if shorter > MAX_SIDE {
         return Err(field("shorter_side", shorter));

@@ -51,7 +51,7 @@ pub struct Header {
     pub section_len: U16,
     /// [`Scheme`](crate::Scheme): 1 int8, 2 f16.
     pub scheme: u8,
-    /// Channel order of the network: 0 RGB, 1 BGR, 2 gray. The weights are stored for RGB pictures.
+    /// Channel order of the network: 0 RGB, 1 BGR, 2 gray, 3 RGBA. The weights are stored for RGB pictures.
     pub order: u8,
     /// Resize rule: 0 stretch, 1 shorter side to `shorter_side`, then center crop.
     pub resize: u8,
@@ -63,7 +63,7 @@ pub struct Header {
     pub input_height: U32,
     /// Columns of the input picture.
     pub input_width: U32,
-    /// Channels of the input picture: 1, 3 or 4.
+    /// Channels of the input picture: as many as `order` has.
     pub input_channels: U32,
     /// Classes, that is logits.
     pub n_classes: U32,

@@ -26,11 +26,13 @@ pub enum ChannelOrder {
     Bgr = 1,
     /// One channel: PIL's `L`, (19595 R + 38470 G + 7471 B + 32768) / 65536.
     Gray = 2,
+    /// Red first, then alpha: 255 where a picture is opaque.
+    Rgba = 3,
 }
 
 impl ChannelOrder {
     /// Every order, by number.
-    pub const ALL: [Self; 3] = [Self::Rgb, Self::Bgr, Self::Gray];
+    pub const ALL: [Self; 4] = [Self::Rgb, Self::Bgr, Self::Gray, Self::Rgba];
 
     /// The name in sidecars and listings.
     pub fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl ChannelOrder {
             Self::Rgb => "rgb",
             Self::Bgr => "bgr",
             Self::Gray => "gray",
+            Self::Rgba => "rgba",
         }
     }
 
@@ -51,6 +54,7 @@ impl ChannelOrder {
         match self {
             Self::Gray => 1,
             Self::Rgb | Self::Bgr => 3,
+            Self::Rgba => 4,
         }
     }
 

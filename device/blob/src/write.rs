@@ -121,6 +121,10 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
     if layers.len() > limit {
         return Err(WriteError::TooMany { what: "layers", found: layers.len(), limit });
     }
+    let order = preprocess.order;
+    if order.channels() != input.channels as usize {
+        return Err(WriteError::Channels { order, found: input.channels });
+    }
     let (mut names, mut records, mut sections) = (String::new(), Vec::new(), Vec::new());
     let (mut shape, mut first) = (input, true);
     for (index, layer) in layers.into_iter().enumerate() {

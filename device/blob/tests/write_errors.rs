@@ -8,7 +8,8 @@ use support::{Part, Random, aligned, bytes, model, shape, small};
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::{
-    Blob, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization, Scheme, write,
+    Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization, Scheme,
+    write,
 };
 
 fn refused(model: NewModel) -> String {
@@ -103,11 +104,20 @@ fn maps_must_have_a_size() {
     linear(&mut new, 0).outputs = 0;
     assert_eq!(refused(new), format!("layer `layer0`: a map of 6x5x0, {limits}"));
     let mut new = small(Scheme::Int8);
-    new.input = shape(u32::MAX, u32::MAX, u32::MAX);
-    assert_eq!(refused(new), format!("layer `layer0`: a map of 4294967295x4294967295x4294967295, {limits}"));
+    new.input = shape(u32::MAX, u32::MAX, 3);
+    assert_eq!(refused(new), format!("layer `layer0`: a map of 4294967295x4294967295x3, {limits}"));
     let mut new = small(Scheme::Int8);
     new.input = shape(1, 5, 3);
     assert_eq!(refused(new), format!("layer `layer1`: a map of 0x2x5, {limits}"));
+}
+
+#[test]
+fn channels_must_be_those_of_the_order() {
+    let new = NewModel { input: shape(6, 5, 4), ..small(Scheme::Int8) };
+    assert_eq!(refused(new), "an input of 4 channels, expected 3 for order rgb");
+    let mut new = small(Scheme::F16);
+    new.preprocess.order = ChannelOrder::Rgba;
+    assert_eq!(refused(new), "an input of 3 channels, expected 4 for order rgba");
 }
 
 #[test]

@@ -52,6 +52,17 @@ fn networks() -> Vec<(&'static str, Shape, Vec<Part>)> {
             vec![conv(8, 1), pool(2, same, 1), conv(8, 2), Part::Gap, Part::Dense { units: 2 }],
         ),
         (
+            "a picture with alpha",
+            shape(12, 17, 4),
+            vec![conv(8, 1), conv(24, 1), pool(2, valid, 1), Part::Gap, Part::Dense { units: 5 }],
+        ),
+        (
+            "a gray picture, 1x1 filter first",
+            shape(9, 6, 1),
+            vec![Part::Conv { kernel: 1, filters: 8, block: 1 }, conv(8, 1), Part::Dense { units: 3 }],
+        ),
+        ("alpha, dense only", shape(3, 5, 4), vec![Part::Dense { units: 6 }]),
+        (
             "pool stride 1, valid",
             shape(12, 10, 3),
             vec![

@@ -62,5 +62,5 @@ fn every_filter_and_rule_equals_pillow() {
         assert_same(found.data(), bytes.take(w * h * channels), w, channels, &case);
         n_cases += 1;
     }
-    assert_eq!(n_cases, ResizeFilter::ALL.len() * (13 + 5));
+    assert_eq!(n_cases, ResizeFilter::ALL.len() * (20 + 8));
 }

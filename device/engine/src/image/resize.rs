@@ -11,6 +11,14 @@
 //! the order. Only the asked-for window of the output is computed, input rows it does not need are skipped,
 //! and the columns pass adds each row to the output rows that use it, so memory stays at a few rows
 //! whatever the size of the input.
+//!
+//! With alpha, the last of 2 or 4 channels, colours are weighted by it (`Image.resize`: `RGBA` to `RGBa`, resize, and
+//! back, unless the size stays or the filter is nearest; `MULDIV255` and `CLIP8` of Pillow's `Convert.c`):
+//!
+//! ```text
+//! t = colour * alpha + 128    premultiplied = (t + (t >> 8)) >> 8
+//! colour = min(255 * premultiplied / alpha, 255), rounded down; unchanged where alpha is 0 or 255
+//! ```
 
 use alloc::{vec, vec::Vec};
 
@@ -161,9 +169,11 @@ pub(super) fn resample(
         return nearest(image, columns, rows, outputs);
     }
     let across = RowPass::new(image, columns, filter);
+    let mut source = SourceRows::new(image, columns, rows);
     if rows.full == image.height {
         for (y, output) in outputs.enumerate() {
-            across.apply(image.row(rows.start + y), output);
+            across.apply(source.row(rows.start + y), output);
+            source.finish(output);
         }
         return;
     }
@@ -177,10 +187,11 @@ pub(super) fn resample(
     let mut fed = taps.first[0];
     for (y, output) in outputs.enumerate() {
         while fed < taps.end[y] {
+            let row = source.row(fed);
             let input = if columns_first {
-                image.row(fed)
+                row
             } else {
-                across.apply(image.row(fed), &mut buffer);
+                across.apply(row, &mut buffer);
                 &buffer
             };
             for i in (y..rows.len).take_while(|&i| taps.first[i] <= fed) {
@@ -202,6 +213,52 @@ pub(super) fn resample(
         }
         if columns_first {
             across.apply(&buffer, output);
+        }
+        source.finish(output);
+    }
+}
+
+/// The input's rows as the passes take them: colours times alpha, if there is an alpha and the size changes.
+struct SourceRows<'a> {
+    image: ImageView<'a>,
+    /// A premultiplied row; empty when rows are read in place.
+    buffer: Vec<u8>,
+}
+
+impl<'a> SourceRows<'a> {
+    fn new(image: ImageView<'a>, columns: Window, rows: Window) -> Self {
+        let same = (columns.full, rows.full) == (image.width, image.height);
+        let has_alpha = image.channels.is_multiple_of(2);
+        let len = if has_alpha && !same { image.width * image.channels } else { 0 };
+        Self { image, buffer: vec![0; len] }
+    }
+
+    fn row(&mut self, y: usize) -> &[u8] {
+        let row = self.image.row(y);
+        if self.buffer.is_empty() {
+            return row;
+        }
+        self.buffer.copy_from_slice(row);
+        for pixel in self.buffer.chunks_exact_mut(self.image.channels) {
+            let [colours @ .., alpha] = pixel else { continue };
+            for colour in colours {
+                let t = u32::from(*colour) * u32::from(*alpha) + 128;
+                *colour = ((t + (t >> 8)) >> 8) as u8;
+            }
+        }
+        &self.buffer
+    }
+
+    /// Takes alpha out of a finished row's colours again.
+    fn finish(&self, output: &mut [u8]) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        for pixel in output.chunks_exact_mut(self.image.channels) {
+            if let [colours @ .., alpha @ 1..=254] = pixel {
+                let alpha = u32::from(*alpha);
+                colours.iter_mut().for_each(|c| *c = (255 * u32::from(*c) / alpha).min(255) as u8);
+            }
         }
     }
 }
