@@ -294,12 +294,12 @@ pub enum BlobError {
         /// Kind of section.
         kind: Section,
     },
-    /// The labels section does not have a line a class.
+    /// The labels section does not have a line a class, or the network gives features and has no classes.
     #[error("labels section: found {found} labels, expected {expected}")]
     LabelCount {
         /// Lines found.
         found: u64,
-        /// Classes.
+        /// Classes; 0 for features.
         expected: u64,
     },
     /// A section's bytes are damaged.
@@ -336,7 +336,7 @@ pub enum Section {
     Labels = 2,
     /// The self-test's picture: u8, NHWC, RGB, gray or RGBA, of the input size.
     GoldenInput = 3,
-    /// The logits that this picture gives: f32.
+    /// The logits or features that this picture gives: f32.
     GoldenLogits = 4,
     /// How the blob was made and what was measured: UTF-8 JSON.
     Metadata = 5,

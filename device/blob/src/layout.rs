@@ -65,7 +65,7 @@ pub struct Header {
     pub input_width: U32,
     /// Channels of the input picture: as many as `order` has.
     pub input_channels: U32,
-    /// Classes, that is logits.
+    /// Values of the output: classes, or features.
     pub n_classes: U32,
     /// `value = (pixel * scale - mean) / std`, pixel in 0..=255.
     pub scale: F32,
@@ -125,7 +125,7 @@ pub struct LayerRecord {
     pub run_len: U32,
     /// Real value of one step of the input (int8; else 0).
     pub in_scale: F32,
-    /// Real value of one step of the output (int8; else 0; 0 for the last layer, which gives logits).
+    /// Real value of one step of the output (int8; else 0; 0 for a last dense layer, which gives logits).
     pub out_scale: F32,
     /// Input value that means 0.
     pub in_zero_point: i8,

@@ -175,6 +175,6 @@ impl Layer<'_> {
 pub struct Golden<'a> {
     /// Picture, u8, NHWC, of the input size.
     pub input: &'a [u8],
-    /// The logits it gives, one a class.
+    /// The logits it gives, one a class; or the features, NHWC.
     pub logits: &'a [f32],
 }

@@ -111,7 +111,23 @@ impl<'a> Blob<'a> {
         }
     }
 
-    /// Values of the output: one logit a class, or the values of the last map.
+    /// Whether the output is a logit a class: the last layer is dense. Else it is features, the real values of the
+    /// last map (NHWC) or of the pooled vector, and there are no labels.
+    pub fn is_classifier(&self) -> bool {
+        self.layers.last().is_some_and(|last| last.kind == check::DENSE)
+    }
+
+    /// Shape of the output: 1 x 1 x classes, or the features'.
+    pub fn output(&self) -> Shape {
+        let none = Shape { height: 0, width: 0, channels: 0 };
+        self.layers.last().map_or(none, |last| Shape {
+            height: last.out_height.get(),
+            width: last.out_width.get(),
+            channels: last.out_channels.get(),
+        })
+    }
+
+    /// Values of the output: one logit a class, or as many as there are features.
     pub fn n_classes(&self) -> usize {
         self.header.n_classes.get() as usize
     }
@@ -280,7 +296,8 @@ impl<'a> Blob<'a> {
             }
         }
         if let Some(labels) = texts.labels {
-            let (found, expected) = (labels.split('\n').count() as u64, self.n_classes() as u64);
+            let expected = if self.is_classifier() { self.n_classes() as u64 } else { 0 };
+            let found = labels.split('\n').count() as u64;
             if found != expected {
                 return Err(BlobError::LabelCount { found, expected });
             }

@@ -353,6 +353,17 @@ fn others() -> BTreeSet<String> {
     let too_large: &[(Patch, &str)] =
         &[(|_| (), "layer 0: an average over 4212736 pixels, the limit is 4210752")];
     seen.extend(run(&bytes(average), true, too_large));
+    let mut features = part(&[Part::Conv { kernel: 3, filters: 2, block: 1 }, Part::Gap], shape(4, 4, 3));
+    // Two lines, one a channel; still no classes.
+    features.metadata = "cat\ndog".to_owned();
+    let labelled: &[(Patch, &str)] = &[(
+        |b| {
+            let metadata = layer(2) + 2 * size_of::<SectionRecord>();
+            put_u16(b, metadata, 2);
+        },
+        "labels section: found 2 labels, expected 0",
+    )];
+    seen.extend(run(&bytes(features), true, labelled));
     let infinite: &[(Patch, &str)] = &[(
         |b| {
             let at = in_section(b, PARAMS_0, offset_of!(F16Params, bias) + 8);

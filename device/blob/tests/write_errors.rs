@@ -125,6 +125,10 @@ fn labels_and_self_test_must_fit_the_network() {
     let mut new = small(Scheme::Int8);
     new.labels.pop();
     assert_eq!(refused(new), "1 labels, expected 2");
+    let features = [Part::Conv { kernel: 3, filters: 2, block: 1 }, Part::Gap];
+    let mut new = model(&mut Random(9), Scheme::Int8, shape(4, 4, 3), &features);
+    new.labels = vec!["cat".to_owned(), "dog".to_owned()];
+    assert_eq!(refused(new), "2 labels, expected 0");
     let mut new = small(Scheme::Int8);
     new.labels[1] = "two\nlines".to_owned();
     assert_eq!(refused(new), "label of class 1: holds a line break");

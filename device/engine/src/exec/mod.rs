@@ -118,8 +118,8 @@ impl<'a> Engine<'a> {
         &self.profile
     }
 
-    /// Runs one picture: u8, NHWC, RGB or gray, of the blob's input size. Returns the logits, one a class;
-    /// for a network that ends in a map, its values in NHWC order.
+    /// Runs one picture: u8, NHWC, RGB, gray or RGBA, of the blob's input size. Returns the logits, one a class; for
+    /// a feature extractor ([`Blob::is_classifier`]) the last map's real values in NHWC order.
     ///
     /// # Errors
     /// [`EngineError::Input`] when the picture has another size.
@@ -158,17 +158,19 @@ impl<'a> Engine<'a> {
         Ok(&self.output)
     }
 
-    /// Runs the self-test that travels in the file: its picture must give its logits, bit for bit.
+    /// Runs the self-test that travels in the file: its picture must give its logits (or features), bit for bit.
     ///
     /// # Errors
-    /// [`EngineError::SelfTest`] for the first logit that differs, [`EngineError::NoSelfTest`].
+    /// [`EngineError::SelfTest`] for the first value that differs, [`EngineError::NoSelfTest`].
     pub fn self_test(&mut self) -> Result<(), EngineError> {
         let golden = self.blob.golden().ok_or(EngineError::NoSelfTest)?;
-        let logits = self.run(golden.input)?;
+        self.run(golden.input)?;
+        let logits = &self.output;
         let differs = logits.iter().zip(golden.logits).position(|(a, b)| a.to_bits() != b.to_bits());
         match differs {
             None => Ok(()),
             Some(index) => Err(EngineError::SelfTest {
+                what: if self.blob.is_classifier() { "logit" } else { "feature" },
                 index,
                 found: logits[index].to_string(),
                 expected: golden.logits[index].to_string(),
