@@ -186,6 +186,11 @@ pub struct F16Params {
     pub bias: [f32; GROUP],
 }
 
+/// [`ALIGN`] bytes at a multiple of that: what aligned memory is made of.
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Line([u8; ALIGN]);
+
 #[cfg(target_endian = "big")]
 compile_error!("vgg-edge maps little-endian files: big-endian targets are not supported");
 
@@ -236,6 +241,7 @@ mod tests {
             (size_of::<Header>(), size_of::<LayerRecord>(), size_of::<SectionRecord>()),
             (128, 96, 32)
         );
+        assert_eq!((size_of::<Line>(), align_of::<Line>()), (ALIGN, ALIGN));
         assert_eq!((size_of::<S8Params>(), size_of::<F16Params>()), (128, 32));
     }
 }

@@ -15,10 +15,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use vgg_edge_blob::layout::padded;
+use vgg_edge_blob::layout::{ALIGN, padded};
 use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape, Weights};
-
-use crate::arena::LINE;
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
 const SLACK: usize = 16;
@@ -49,7 +47,7 @@ impl Buffer {
 
     /// Bytes, slack included.
     pub(crate) fn len(&self) -> usize {
-        ((self.rows * self.pitch() + SLACK) * self.value_size).next_multiple_of(LINE)
+        ((self.rows * self.pitch() + SLACK) * self.value_size).next_multiple_of(ALIGN)
     }
 
     /// Byte range in the arena.
@@ -304,7 +302,7 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
     let mut output = source;
     output.start = steps.last().map_or(0, |s| s.target.start);
     let widest = layers.iter().map(|l| padded(l.output.channels) as usize).max().unwrap_or(0);
-    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(LINE);
+    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(ALIGN);
     let arena_bytes = scratch.end;
     Plan { steps, blocks: plans, input: picture, output, scratch, arena_bytes }
 }
