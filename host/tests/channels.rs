@@ -88,7 +88,7 @@ fn every_kind_of_picture_and_output_survives_conversion() {
                     let power: f32 = expected.logits.iter().map(|v| v * v).sum();
                     let noise: f32 = expected.logits.iter().zip(found).map(|(e, f)| (e - f) * (e - f)).sum();
                     let db = 10.0 * (power / noise).log10();
-                    assert!(db >= least_db as f32 - 6.0, "{case}: {db} dB on {}", picture.path.display());
+                    assert!(db >= least_db - 6.0, "{case}: {db} dB on {}", picture.path.display());
                 }
             }
         }
