@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::TfliteProblem;
+use super::{ArchiveProblem, TfliteProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
@@ -109,6 +109,8 @@ pub enum Problem {
     #[error(transparent)]
     Tflite(#[from] TfliteProblem),
     #[error(transparent)]
+    Archive(#[from] ArchiveProblem),
+    #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
@@ -146,6 +148,7 @@ impl Problem {
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
             Self::Tflite(e) => e.kind(),
+            Self::Archive(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

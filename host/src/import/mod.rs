@@ -16,6 +16,8 @@
 //! # Ok::<(), vgg_edge_host::import::ImportError>(())
 //! ```
 
+#[expect(dead_code, reason = "the importers of .keras and .pth come next")]
+mod archive;
 mod error;
 mod keras;
 mod options;
@@ -29,6 +31,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
 pub use tflite::TfliteProblem;
 
