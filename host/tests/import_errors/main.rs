@@ -7,7 +7,9 @@
 mod support;
 
 mod keras;
+mod pickle;
 mod torch;
+mod zip;
 
 use std::fs;
 use std::path::Path;
@@ -113,22 +115,17 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
-const FORMATS: &str = "expected Keras HDF5 (.h5) or safetensors";
+const FORMATS: &str = "expected Keras HDF5 (.h5), PyTorch (.pth), safetensors or TFLite (.tflite)";
 
 #[test]
 fn files_of_no_known_format() {
     let _alone = alone();
     let none = ImportOptions::default();
-    let pickle = [b"\x80\x02}q\x00".as_slice(), &[0; 64]].concat();
-    let cases: [(&[u8], String); 8] = [
+    let cases: [(&[u8], String); 6] = [
         (b"", format!("the file is empty, {FORMATS}")),
         (b"these are not weights\n", format!("the file is text, {FORMATS}")),
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
         (&[0xfe; 300], format!("the file is of no known format, {FORMATS}")),
-        (b"PK\x03\x04\x14\x00\x00\x00", {
-            format!("a zip archive (Keras .keras or PyTorch .pth) is not supported yet, {FORMATS}")
-        }),
-        (&pickle, format!("a pickle (PyTorch .pth) is not supported yet, {FORMATS}")),
         (b"\x08\x08\x12\x07pytorch", format!("a protobuf (ONNX) is not supported yet, {FORMATS}")),
         (b"\x1c\x00\x00\x00TFL3\x14\x00", format!("a TFLite model is not supported yet, {FORMATS}")),
     ];
