@@ -127,7 +127,7 @@ fn files_of_no_known_format() {
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
         (&[0xfe; 300], format!("the file is of no known format, {FORMATS}")),
         (b"\x08\x08\x12\x07pytorch", format!("a protobuf (ONNX) is not supported yet, {FORMATS}")),
-        (b"\x1c\x00\x00\x00TFL3\x14\x00", format!("a TFLite model is not supported yet, {FORMATS}")),
+        (b"\x1c\x00\x00\x00TFL3\x14\x00", "model at byte 28 is outside the file's 10 bytes".into()),
     ];
     for (bytes, expected) in &cases {
         assert_eq!(message(bytes, &none), *expected);
