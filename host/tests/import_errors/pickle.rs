@@ -413,12 +413,18 @@ fn legacy_files() {
 #[test]
 fn mutants_of_a_checkpoint() {
     let _alone = alone();
-    let good = state_dict(&[
+    let mut good = state_dict(&[
         ("module.features.0.weight", &[4, 3, 3, 3]),
         ("module.features.1.weight", &[4]),
         ("module.features.1.running_mean", &[4]),
         ("module.features.1.running_var", &[4]),
         ("module.classifier.0.weight", &[2, 1024]),
     ]);
+    // Without checksums, which would find everything out before the pickle is read.
+    for at in 0..good.len() - 46 {
+        if good[at..].starts_with(b"PK\x01\x02") {
+            good[at + 16..at + 20].fill(0);
+        }
+    }
     mutate("checkpoint", &good, 1200, 1400, 600);
 }
