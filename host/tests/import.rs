@@ -183,7 +183,7 @@ fn a_large_dense_layer_is_permuted_across_slabs() {
     std::fs::write(&path, safetensors::serialize(views, None).expect("serializes")).expect("writes");
     let (graph, _) = graph(&path, None);
     assert_eq!(graph.input(), Shape::new(2 * side, 2 * side, 3));
-    let layer = graph.layers().iter().find(|l| l.name == "dense").expect("the dense layer");
+    let layer = graph.layers().iter().find(|l| l.name == "classifier.0").expect("the dense layer");
     let weights = layer.op.kernel().expect("it has weights");
     assert_eq!(weights.shape(), [inputs, units]);
     for (row, values) in weights.data().chunks(units).enumerate() {

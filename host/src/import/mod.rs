@@ -5,7 +5,9 @@
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
 //! | `TFL3` at byte 4 | TFLite, float | `tflite` |
 //! | ir_version, a small varint of field 1 | ONNX | `onnx` |
-//! | u64 header length, then `{` | safetensors with torchvision names | `torch` |
+//! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
+//! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
+//! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -17,6 +19,7 @@
 //! # Ok::<(), vgg_edge_host::import::ImportError>(())
 //! ```
 
+mod archive;
 mod error;
 mod keras;
 mod onnx;
@@ -28,12 +31,14 @@ mod torch;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
+pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
 pub use onnx::OnnxProblem;
 pub use tflite::TfliteProblem;
+pub use torch::{PickleProblem, TorchProblem};
 
 use crate::graph::{Arch, Graph, Shape};
 
@@ -55,12 +60,16 @@ pub enum Format {
     KerasModel,
     /// Keras HDF5 with weights alone.
     KerasWeights,
-    /// safetensors with torchvision names.
+    /// safetensors with PyTorch's names.
     Safetensors,
     /// TFLite, float.
     Tflite,
     /// ONNX.
     Onnx,
+    /// Archive of `torch.save`.
+    Torch,
+    /// `torch.save` before PyTorch 1.6.
+    TorchLegacy,
 }
 
 impl fmt::Display for Format {
@@ -71,6 +80,8 @@ impl fmt::Display for Format {
             Self::Safetensors => "safetensors, torchvision names",
             Self::Tflite => "TFLite model",
             Self::Onnx => "ONNX model",
+            Self::Torch => "PyTorch state_dict",
+            Self::TorchLegacy => "PyTorch state_dict, legacy format",
         })
     }
 }
@@ -99,19 +110,30 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     let len = file.metadata()?.len();
     let mut start = Vec::new();
     file.by_ref().take(4096).read_to_end(&mut start)?;
+    file.rewind()?;
     match sniff(&start, len)? {
         Sniffed::Hdf5 => keras::import_h5(path, len, options),
         Sniffed::Onnx => onnx::import(path, file, len, options),
         Sniffed::Tflite => tflite::import(file, len, options),
+        Sniffed::Zip => {
+            let archive = archive::Archive::open(&mut file, len)?;
+            match torch::is_torch(&archive) {
+                true => torch::import_archive(file, len, &archive, options),
+                false => Err(Problem::UnknownFormat { found: "a zip archive without `data.pkl`" }),
+            }
+        }
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
+        Sniffed::TorchLegacy => torch::import_legacy(file, len, options),
     }
 }
 
 enum Sniffed {
     Hdf5,
+    Zip,
     Safetensors,
     Tflite,
     Onnx,
+    TorchLegacy,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -127,6 +149,12 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     if start.get(4..8) == Some(b"TFL3") {
         return Ok(Sniffed::Tflite);
     }
+    if start.starts_with(b"PK\x03\x04") {
+        return Ok(Sniffed::Zip);
+    }
+    if torch::is_legacy(start) {
+        return Ok(Sniffed::TorchLegacy);
+    }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
     {
@@ -134,10 +162,10 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     }
     let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
     Err(match start {
-        [b'P', b'K', 3, 4, ..] => {
-            Problem::UnsupportedFormat { what: "a zip archive (Keras .keras or PyTorch .pth)" }
+        [0x80, 2..=5, ..] => Problem::UnknownFormat { found: "a pickle that torch.save did not write" },
+        _ if start.get(257..262) == Some(b"ustar") => {
+            Problem::UnsupportedFormat { what: "a tar archive (PyTorch before 0.1.10)" }
         }
-        [0x80, 2..=5, ..] => Problem::UnsupportedFormat { what: "a pickle (PyTorch .pth)" },
         [8, 1..=32, ..] => return Ok(Sniffed::Onnx),
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },

@@ -138,7 +138,7 @@ fn keras_models() {
         (
             fs::read(models.join("small_vgg.weights.h5")).expect("reads"),
             none,
-            "a Keras 3 .weights.h5 file is not supported yet, expected Keras HDF5 (.h5), safetensors, ONNX or TFLite (.tflite)",
+            "a Keras 3 .weights.h5 file is not supported yet, expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite",
         ),
     ]);
 }

@@ -12,8 +12,10 @@ mod tflite_file;
 
 mod keras;
 mod onnx;
+mod pickle;
 mod tflite;
 mod torch;
+mod zip;
 
 use std::fs;
 use std::path::Path;
@@ -119,22 +121,18 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
-const FORMATS: &str = "expected Keras HDF5 (.h5), safetensors, ONNX or TFLite (.tflite)";
+const FORMATS: &str = "expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite";
 
 #[test]
 fn files_of_no_known_format() {
     let _alone = alone();
     let none = ImportOptions::default();
-    let pickle = [b"\x80\x02}q\x00".as_slice(), &[0; 64]].concat();
-    let cases: [(&[u8], String); 6] = [
+    let cases: [(&[u8], String); 5] = [
         (b"", format!("the file is empty, {FORMATS}")),
         (b"these are not weights\n", format!("the file is text, {FORMATS}")),
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
         (&[0xfe; 300], format!("the file is of no known format, {FORMATS}")),
-        (b"PK\x03\x04\x14\x00\x00\x00", {
-            format!("a zip archive (Keras .keras or PyTorch .pth) is not supported yet, {FORMATS}")
-        }),
-        (&pickle, format!("a pickle (PyTorch .pth) is not supported yet, {FORMATS}")),
+        (b"\x1c\x00\x00\x00TFL3\x14\x00", "model at byte 28 is outside the file's 10 bytes".into()),
     ];
     for (bytes, expected) in &cases {
         assert_eq!(message(bytes, &none), *expected);
