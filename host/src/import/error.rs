@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ArchiveProblem;
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
@@ -106,6 +107,8 @@ pub enum Problem {
     #[error("the model is not {arch}: layer {position} is {found}, expected {expected}")]
     ArchMismatch { arch: String, position: usize, found: String, expected: String },
     #[error(transparent)]
+    Archive(#[from] ArchiveProblem),
+    #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
@@ -142,6 +145,7 @@ impl Problem {
             Self::InputMismatch { .. } => "input-mismatch",
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
+            Self::Archive(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

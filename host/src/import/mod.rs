@@ -15,6 +15,8 @@
 //! # Ok::<(), vgg_edge_host::import::ImportError>(())
 //! ```
 
+#[expect(dead_code, reason = "the importers of .keras and .pth come next")]
+mod archive;
 mod error;
 mod keras;
 mod outline;
@@ -26,6 +28,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
 
 use crate::graph::{Arch, Graph, Shape};
