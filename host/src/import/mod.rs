@@ -3,7 +3,9 @@
 //! | starts with | format | importer |
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
-//! | u64 header length, then `{` | safetensors with torchvision names | `torch` |
+//! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
+//! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
+//! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -15,7 +17,6 @@
 //! # Ok::<(), vgg_edge_host::import::ImportError>(())
 //! ```
 
-#[expect(dead_code, reason = "the importers of .keras and .pth come next")]
 mod archive;
 mod error;
 mod keras;
@@ -25,11 +26,12 @@ mod torch;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
+pub use torch::{PickleProblem, TorchProblem};
 
 use crate::graph::{Arch, Graph, Shape};
 
@@ -51,8 +53,12 @@ pub enum Format {
     KerasModel,
     /// Keras HDF5 with weights alone.
     KerasWeights,
-    /// safetensors with torchvision names.
+    /// safetensors with PyTorch's names.
     Safetensors,
+    /// Archive of `torch.save`.
+    Torch,
+    /// `torch.save` before PyTorch 1.6.
+    TorchLegacy,
 }
 
 impl fmt::Display for Format {
@@ -61,6 +67,8 @@ impl fmt::Display for Format {
             Self::KerasModel => "Keras HDF5 model",
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
+            Self::Torch => "PyTorch state_dict",
+            Self::TorchLegacy => "PyTorch state_dict, legacy format",
         })
     }
 }
@@ -89,15 +97,26 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     let len = file.metadata()?.len();
     let mut start = Vec::new();
     file.by_ref().take(4096).read_to_end(&mut start)?;
+    file.rewind()?;
     match sniff(&start, len)? {
         Sniffed::Hdf5 => keras::import_h5(path, len, options),
+        Sniffed::Zip => {
+            let archive = archive::Archive::open(&mut file, len)?;
+            match torch::is_torch(&archive) {
+                true => torch::import_archive(file, len, &archive, options),
+                false => Err(Problem::UnknownFormat { found: "a zip archive without `data.pkl`" }),
+            }
+        }
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
+        Sniffed::TorchLegacy => torch::import_legacy(file, len, options),
     }
 }
 
 enum Sniffed {
     Hdf5,
+    Zip,
     Safetensors,
+    TorchLegacy,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -110,6 +129,12 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     if [0, 512, 1024, 2048].iter().any(|&at| start.get(at..).is_some_and(|s| s.starts_with(HDF5))) {
         return Ok(Sniffed::Hdf5);
     }
+    if start.starts_with(b"PK\x03\x04") {
+        return Ok(Sniffed::Zip);
+    }
+    if torch::is_legacy(start) {
+        return Ok(Sniffed::TorchLegacy);
+    }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
     {
@@ -117,10 +142,10 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     }
     let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
     Err(match start {
-        [b'P', b'K', 3, 4, ..] => {
-            Problem::UnsupportedFormat { what: "a zip archive (Keras .keras or PyTorch .pth)" }
+        [0x80, 2..=5, ..] => Problem::UnknownFormat { found: "a pickle that torch.save did not write" },
+        _ if start.get(257..262) == Some(b"ustar") => {
+            Problem::UnsupportedFormat { what: "a tar archive (PyTorch before 0.1.10)" }
         }
-        [0x80, 2..=5, ..] => Problem::UnsupportedFormat { what: "a pickle (PyTorch .pth)" },
         [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
         _ if start.get(4..8) == Some(b"TFL3") => Problem::UnsupportedFormat { what: "a TFLite model" },
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },

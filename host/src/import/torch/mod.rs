@@ -1,23 +1,38 @@
-//! PyTorch's state_dict with torchvision's VGG names, from any container.
+//! PyTorch's state_dict of a VGG, from any container.
 //!
 //! ```text
+//! safetensors ─┐
+//! zip, legacy ─┴► StateDict: name ─► place in the file ─► Layers (names, gaps) ─► Spec ─► Graph
+//!
 //! features.N.weight    [out][in][3][3]   OIHW ─► HWIO
 //! classifier.N.weight  [out][in]              ─► [in][out]; in of the first is CHW, permuted to HWC
 //! ```
 //!
-//! Only layers with weights have names, so the rest follows from the indices: a convolution two after the last one is
-//! behind a ReLU, three after it behind a ReLU and a max-pooling, and after the last convolution comes a max-pooling.
+//! A pickle is data of strangers: `pickle` reads it without running anything. Tensors are read from the file a slab at a time,
+//! with the strides they have there.
 
+mod checkpoint;
+mod error;
+mod globals;
+mod names;
+mod pickle;
+mod rebuild;
 mod safetensors;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 
+pub use error::{PickleProblem, TorchProblem};
+
 use crate::graph::{ActivationShape, Kind, Role, Shape, Tensor};
 
-use super::outline::{self, Item, Outline};
+pub(super) use checkpoint::{is_legacy, is_torch};
+
+use super::archive::Archive;
+use super::outline;
 use super::stored::{Dense, Filter, Source, Stored};
 use super::{Format, ImportOptions, Imported, Problem};
+use names::Layers;
 
 /// The tensors of a file.
 struct StateDict {
@@ -34,26 +49,58 @@ struct Entry {
 
 /// Reads a safetensors file of `len` bytes.
 pub(super) fn import_safetensors(file: File, len: u64, options: &ImportOptions) -> Result<Imported, Problem> {
-    import(safetensors::open(file, len)?, Format::Safetensors, options)
+    import(safetensors::open(file, len)?, Format::Safetensors, options, Vec::new())
 }
 
-fn import(mut tensors: StateDict, format: Format, options: &ImportOptions) -> Result<Imported, Problem> {
-    let layers = Layers::new(&tensors.tensors)?;
-    let outline = layers.outline(&tensors.tensors)?;
-    let mut notes = vec![
-        "layers named as in Keras, in the order of the file: features.0 is block1_conv1".to_string(),
-        "a max-pooling after the last convolution, as torchvision has it".to_string(),
-    ];
-    let spec = outline::to_spec("vgg", &outline, options, &mut notes)?;
-    let shapes = spec.shapes()?;
+/// Reads an archive of `torch.save` of `len` bytes.
+pub(super) fn import_archive(
+    file: File,
+    len: u64,
+    archive: &Archive,
+    options: &ImportOptions,
+) -> Result<Imported, Problem> {
+    let mut notes = Vec::new();
+    let tensors = checkpoint::open_archive(file, len, archive, &mut notes)?;
+    import(tensors, Format::Torch, options, notes)
+}
 
-    let mut convs = layers.convs.iter();
-    let mut dense = layers.dense.iter();
+/// Reads a file of `len` bytes that `torch.save` wrote before PyTorch 1.6.
+pub(super) fn import_legacy(file: File, len: u64, options: &ImportOptions) -> Result<Imported, Problem> {
+    let mut notes = Vec::new();
+    let tensors = checkpoint::open_legacy(file, len, &mut notes)?;
+    import(tensors, Format::TorchLegacy, options, notes)
+}
+
+fn import(
+    mut tensors: StateDict,
+    format: Format,
+    options: &ImportOptions,
+    mut notes: Vec<String>,
+) -> Result<Imported, Problem> {
+    let layers = Layers::new(&tensors.tensors, &mut notes)?;
+    let spec = outline::to_spec("vgg", &layers.outline, options, &mut notes)?;
+    let shapes = spec.shapes()?;
+    // The map that a layer takes flattened.
+    let flattened = |layer_idx: usize| {
+        let flatten = layer_idx.checked_sub(1).filter(|&i| spec.layers[i].kind == Kind::Flatten)?;
+        match shapes[flatten.checked_sub(1)?] {
+            ActivationShape::Map(map) => Some(map),
+            ActivationShape::Vector(_) => None,
+        }
+    };
+    let mut sources = [&layers.convs, &layers.norms, &layers.dense].map(|list| list.iter());
     let mut source = "";
+    let mut asked = None;
     let graph = spec.attach(|layer_idx, role, shape| {
-        if role == Role::Kernel {
-            let next = if shape.len() == 4 { convs.next() } else { dense.next() };
-            let Some(next) = next else { return Ok(None) };
+        if asked != Some(layer_idx) {
+            asked = Some(layer_idx);
+            let [convs, norms, dense] = &mut sources;
+            let list = match spec.layers[layer_idx].kind {
+                Kind::Conv { .. } => convs,
+                Kind::BatchNorm { .. } => norms,
+                _ => dense,
+            };
+            let Some(next) = list.next() else { return Ok(None) };
             source = next;
         }
         match (role, shape) {
@@ -61,126 +108,40 @@ fn import(mut tensors: StateDict, format: Format, options: &ImportOptions) -> Re
                 tensors.filter(source, [height, width, inputs, filters]).map(Some)
             }
             (Role::Kernel, &[inputs, units]) => {
-                let before = layer_idx.checked_sub(1);
-                let map =
-                    before.filter(|&i| spec.layers[i].kind == Kind::Flatten).and_then(|flatten| match shapes
-                        [flatten.checked_sub(1)?]
-                    {
-                        ActivationShape::Map(map) => Some(map),
-                        ActivationShape::Vector(_) => None,
-                    });
-                tensors.dense(source, [inputs, units], map).map(Some)
+                tensors.dense(source, [inputs, units], flattened(layer_idx)).map(Some)
             }
-            (Role::Bias, &[n]) => tensors.bias(source, n),
+            (_, &[n]) => {
+                let values = tensors.vector(source, parameter(role), n)?;
+                Ok(match (values, flattened(layer_idx)) {
+                    (Some(values), Some(map)) if role != Role::Bias => Some(to_hwc(&values, map)),
+                    (values, _) => values,
+                })
+            }
             _ => Ok(None),
         }
     })?;
-    match convs.next().or(dense.next()) {
+    let [convs, norms, dense] = &mut sources;
+    match convs.next().or(norms.next()).or(dense.next()) {
         Some(extra) => Err(Problem::ExtraLayer { layer: extra.clone(), arch: spec.name.clone() }),
         None => Ok(Imported { graph, format, notes }),
     }
 }
 
-/// The layers of the two lists, each in order of its index.
-struct Layers {
-    convs: Vec<String>,
-    dense: Vec<String>,
+/// PyTorch's name of a vector.
+fn parameter(role: Role) -> &'static str {
+    match role {
+        Role::Kernel | Role::Gamma | Role::Scale => "weight",
+        Role::Bias | Role::Beta | Role::Shift => "bias",
+        Role::Mean => "running_mean",
+        Role::Variance => "running_var",
+    }
 }
 
-impl Layers {
-    fn new(info: &BTreeMap<String, Entry>) -> Result<Self, Problem> {
-        let mut found: BTreeMap<(&str, usize), String> = BTreeMap::new();
-        for name in info.keys() {
-            let unknown = || Problem::UnknownTensor { name: name.clone() };
-            let (layer, parameter) = name.rsplit_once('.').ok_or_else(unknown)?;
-            let (list, index) = layer.rsplit_once('.').ok_or_else(unknown)?;
-            let list = match list.strip_prefix("module.").unwrap_or(list) {
-                "features" => "features",
-                "classifier" => "classifier",
-                _ => return Err(unknown()),
-            };
-            let index: usize = index.parse().map_err(|_| unknown())?;
-            if matches!(parameter, "running_mean" | "running_var" | "num_batches_tracked") {
-                let what = "batch normalization".to_string();
-                return Err(Problem::UnsupportedLayer { layer: layer.into(), what });
-            }
-            if !matches!(parameter, "weight" | "bias") {
-                return Err(unknown());
-            }
-            match found.insert((list, index), layer.to_string()) {
-                Some(other) if other != layer => return Err(Problem::DuplicateLayer { name: other }),
-                _ => {}
-            }
-        }
-        let list =
-            |wanted: &str| found.iter().filter(|((l, _), _)| *l == wanted).map(|(_, n)| n.clone()).collect();
-        Ok(Self { convs: list("features"), dense: list("classifier") })
-    }
-
-    /// Blocks from the gaps between indices, names as in Keras.
-    fn outline(&self, info: &BTreeMap<String, Entry>) -> Result<Outline, Problem> {
-        let mut outline = Outline::new();
-        let (mut block, mut conv, mut last) = (1, 0, None);
-        for layer in &self.convs {
-            let index = layer.rsplit('.').next().and_then(|i| i.parse::<usize>().ok()).unwrap_or(0);
-            match last.map(|last| index - last) {
-                None | Some(2) => conv += 1,
-                Some(3) => {
-                    outline.push((format!("block{block}_pool"), Item::Pool));
-                    (block, conv) = (block + 1, 1);
-                }
-                Some(found) => return Err(Problem::FeatureGap { layer: layer.clone(), found }),
-            }
-            last = Some(index);
-            let [filters, inputs, height, width] = self.shape(info, layer)?;
-            if height != width {
-                let (found, expected) = (vec![filters, inputs, height, width], "a square filter".to_string());
-                return Err(Problem::WeightShape {
-                    layer: layer.clone(),
-                    what: "weight".into(),
-                    found,
-                    expected,
-                });
-            }
-            outline.push((
-                format!("block{block}_conv{conv}"),
-                Item::Conv { filter_size: height, inputs, filters },
-            ));
-        }
-        if !self.convs.is_empty() {
-            outline.push((format!("block{block}_pool"), Item::Pool));
-        }
-        let n_dense = self.dense.len();
-        for (i, layer) in self.dense.iter().enumerate() {
-            let [units, inputs] = self.shape(info, layer)?;
-            // Three dense layers are VGG's own head, fewer that of `vggnet`.
-            let name = match (n_dense, i) {
-                (3.., i) if i + 1 == n_dense => "predictions".to_string(),
-                (3.., i) => format!("fc{}", i + 1),
-                (_, 0) => "dense".to_string(),
-                (_, i) => format!("dense_{i}"),
-            };
-            outline.push((name, Item::Dense { inputs, units }));
-        }
-        Ok(outline)
-    }
-
-    fn shape<const N: usize>(
-        &self,
-        info: &BTreeMap<String, Entry>,
-        layer: &str,
-    ) -> Result<[usize; N], Problem> {
-        let weight = info.get(&format!("{layer}.weight")).ok_or_else(|| Problem::Missing {
-            place: format!("layer `{layer}`: weight"),
-            expected: "a tensor beside its bias",
-        })?;
-        <[usize; N]>::try_from(weight.shape.as_slice()).map_err(|_| Problem::WeightShape {
-            layer: layer.into(),
-            what: "weight".into(),
-            found: weight.shape.clone(),
-            expected: format!("{N} axes"),
-        })
-    }
+/// Values of a flattened CHW `map` in HWC order.
+fn to_hwc(values: &Tensor, map: Shape) -> Tensor {
+    let area = map.height * map.width;
+    let at = |i: usize| i % map.channels * area + i / map.channels;
+    Tensor::vector((0..values.len()).map(|i| values.data()[at(i)]).collect())
 }
 
 impl StateDict {
@@ -208,8 +169,8 @@ impl StateDict {
         })
     }
 
-    fn bias(&mut self, layer: &str, units: usize) -> Result<Option<Tensor>, Problem> {
-        let stored = self.find(layer, "bias", &[units])?;
+    fn vector(&mut self, layer: &str, what: &str, n: usize) -> Result<Option<Tensor>, Problem> {
+        let stored = self.find(layer, what, &[n])?;
         stored.map(|stored| self.source.vector(&stored)).transpose()
     }
 
@@ -218,13 +179,35 @@ impl StateDict {
         self.source.filter(&stored, Filter::Oihw, hwio)
     }
 
+    /// Dense weights, or those of a convolution over the whole map.
     fn dense(
         &mut self,
         layer: &str,
         [inputs, units]: [usize; 2],
         map: Option<Shape>,
     ) -> Result<Tensor, Problem> {
-        let stored = self.weight(layer, &[units, inputs])?;
+        let axes = self.tensors.get(&format!("{layer}.weight")).map_or(2, |entry| entry.shape.len());
+        if axes != 4 {
+            let stored = self.weight(layer, &[units, inputs])?;
+            return self.source.dense(&stored, Dense::OutIn, [inputs, units], map);
+        }
+        let Shape { height, width, channels } = map.unwrap_or(Shape::new(1, 1, inputs));
+        let stored = self.weight(layer, &[units, channels, height, width])?;
+        let &[unit, channel, row, column] = stored.strides.as_slice() else {
+            return Err(layout(layer, &stored));
+        };
+        // One stride from input to input, in CHW or in HWC order.
+        let (input, map) = match (height * width, row, column, channel) {
+            (1, ..) => (channel, None),
+            (area, row, 1, channel) if row == width && channel == area => (1, map),
+            (_, row, column, 1) if column == channels && row == width * channels => (1, None),
+            _ => return Err(layout(layer, &stored)),
+        };
+        let stored = Stored { shape: vec![units, inputs], strides: vec![unit, input], ..stored };
         self.source.dense(&stored, Dense::OutIn, [inputs, units], map)
     }
+}
+
+fn layout(layer: &str, stored: &Stored) -> Problem {
+    TorchProblem::Strides { layer: layer.into(), found: stored.strides.clone() }.into()
 }
