@@ -6,14 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ArchiveProblem, TorchProblem};
+use super::{ArchiveProblem, KerasProblem, TorchProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
 pub(super) const SUPPORTED: &str = "Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, \
                                     ReLU, Softmax";
 /// Formats an importer knows, as messages list them.
-const FORMATS: &str = "Keras HDF5 (.h5), PyTorch (.pth) or safetensors";
+const FORMATS: &str = "Keras (.keras, .h5), PyTorch (.pth) or safetensors";
 
 /// A file that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,8 @@ pub enum Problem {
     #[error("the model is not {arch}: layer {position} is {found}, expected {expected}")]
     ArchMismatch { arch: String, position: usize, found: String, expected: String },
     #[error(transparent)]
+    Keras(#[from] KerasProblem),
+    #[error(transparent)]
     Archive(#[from] ArchiveProblem),
     #[error(transparent)]
     Torch(#[from] TorchProblem),
@@ -146,6 +148,7 @@ impl Problem {
             Self::InputMismatch { .. } => "input-mismatch",
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
+            Self::Keras(e) => e.kind(),
             Self::Archive(e) => e.kind(),
             Self::Torch(e) => e.kind(),
             Self::Graph(e) => e.kind(),

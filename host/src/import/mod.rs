@@ -3,6 +3,7 @@
 //! | starts with | format | importer |
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
+//! | `PK\x03\x04`, with `model.weights.h5` in it | Keras archive | `keras` |
 //! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
 //! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
 //! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
@@ -20,6 +21,7 @@
 mod archive;
 mod error;
 mod keras;
+mod options;
 mod outline;
 mod stored;
 mod torch;
@@ -31,6 +33,7 @@ use std::path::Path;
 
 pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
+pub use keras::KerasProblem;
 pub use torch::{PickleProblem, TorchProblem};
 
 use crate::graph::{Arch, Graph, Shape};
@@ -49,6 +52,8 @@ pub struct ImportOptions {
 /// Where a graph came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
+    /// Keras archive.
+    KerasArchive,
     /// Keras HDF5 with the model's description.
     KerasModel,
     /// Keras HDF5 with weights alone.
@@ -64,6 +69,7 @@ pub enum Format {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::KerasArchive => "Keras archive (.keras)",
             Self::KerasModel => "Keras HDF5 model",
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
@@ -99,12 +105,15 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     file.by_ref().take(4096).read_to_end(&mut start)?;
     file.rewind()?;
     match sniff(&start, len)? {
-        Sniffed::Hdf5 => keras::import_h5(path, len, options),
+        Sniffed::Hdf5 => keras::import_h5(file, len, path, options),
         Sniffed::Zip => {
             let archive = archive::Archive::open(&mut file, len)?;
-            match torch::is_torch(&archive) {
-                true => torch::import_archive(file, len, &archive, options),
-                false => Err(Problem::UnknownFormat { found: "a zip archive without `data.pkl`" }),
+            if keras::is_keras(&archive) {
+                keras::import_archive(file, len, &archive, options)
+            } else if torch::is_torch(&archive) {
+                torch::import_archive(file, len, &archive, options)
+            } else {
+                Err(Problem::UnknownFormat { found: "a zip archive without `model.weights.h5` or `data.pkl`" })
             }
         }
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),

@@ -76,8 +76,9 @@ fn keras_models() {
         (
             edit("\"class_name\": \"Conv2D\"", 1, "\"class_name\": \"Conv3D\""),
             none,
-            "layer `block1_conv2`: Conv3D is not supported, supported are Conv2D, MaxPooling2D, GlobalAveragePooling2D, \
-             Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+            "layer `block1_conv2`: Conv3D is not supported, supported are Conv2D, BatchNormalization, MaxPooling2D, \
+             AveragePooling2D and GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax, Rescaling, \
+             Normalization, ZeroPadding2D",
         ),
         (
             edit("\"Functional\"", 0, "\"Functionel\""),
@@ -128,17 +129,6 @@ fn keras_models() {
             good.clone(),
             ImportOptions { arch: Some(Arch::Vgg16), ..none },
             "the model is not vgg16: layer 1 is Conv2D 3x3, 16 filters, expected Conv2D 3x3, 64 filters",
-        ),
-        (
-            fs::read(models.join("small_vgg_bn.h5")).expect("reads"),
-            none,
-            "layer `block1_bn1`: BatchNormalization is not supported, supported are Conv2D, MaxPooling2D, \
-             GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
-        ),
-        (
-            fs::read(models.join("small_vgg.weights.h5")).expect("reads"),
-            none,
-            "a Keras 3 .weights.h5 file is not supported yet, expected Keras HDF5 (.h5) or safetensors",
         ),
     ]);
 }
@@ -193,7 +183,8 @@ fn keras_weights() {
             patch(&good, &dims([3, 3, 3, 16]), 0, &dims([1, 9, 3, 16])),
             input32(),
             "layer `block1_conv1`: a layer with weights of shapes [[1, 9, 3, 16], [16]] is not supported, supported are \
-             Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+             Conv2D, BatchNormalization, MaxPooling2D, AveragePooling2D and GlobalAveragePooling2D, Flatten, Dense, Dropout, \
+             Activation, ReLU, Softmax, Rescaling, Normalization, ZeroPadding2D",
         ),
         (
             patch(&good, &dims([3, 3, 16, 16]), 0, &dims([3, 3, 8, 32])),

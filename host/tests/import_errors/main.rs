@@ -113,7 +113,7 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
-const FORMATS: &str = "expected Keras HDF5 (.h5) or safetensors";
+const FORMATS: &str = "expected Keras (.keras, .h5) or safetensors";
 
 #[test]
 fn files_of_no_known_format() {
@@ -126,7 +126,7 @@ fn files_of_no_known_format() {
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
         (&[0xfe; 300], format!("the file is of no known format, {FORMATS}")),
         (b"PK\x03\x04\x14\x00\x00\x00", {
-            format!("a zip archive (Keras .keras or PyTorch .pth) is not supported yet, {FORMATS}")
+            "zip: the file does not end in an end-of-directory record, expected one at its end".to_string()
         }),
         (&pickle, format!("a pickle (PyTorch .pth) is not supported yet, {FORMATS}")),
         (b"\x08\x08\x12\x07pytorch", format!("a protobuf (ONNX) is not supported yet, {FORMATS}")),

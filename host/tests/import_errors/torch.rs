@@ -64,11 +64,13 @@ fn safetensors_files() {
             none,
             "safetensors header: overflow computing buffer size from shape and/or element type",
         ),
-        (raw("{}"), none, "a dense layer is missing, expected one that gives class scores"),
+        (raw("{}"), none, "a convolution is missing, expected one that takes the picture"),
         (good[..good.len() - 8].to_vec(), none, "tensors end at byte 815, but the file has 807 bytes"),
         ([good.as_slice(), &[0; 4]].concat(), none, "tensors end at byte 815, but the file has 819 bytes"),
         (nan, none, "layer `dense`: kernel value 31 is NaN, expected a finite number"),
-        (torch(&[CONV, BIAS]), none, "a dense layer is missing, expected one that gives class scores"),
+        (torch(&[CONV, BIAS]), none, {
+            "the input size is not in the file (a network without dense layers takes any), expected it to be given"
+        }),
         (torch(&[DENSE]), none, "a convolution is missing, expected one that takes the picture"),
         (
             torch(&[BIAS, DENSE]),
