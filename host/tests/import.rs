@@ -196,7 +196,8 @@ fn a_large_dense_layer_is_permuted_across_slabs() {
     }
 }
 
-/// Peak memory of an import stays near the file's size. Needs a full VGG16 weights file, 553 MB, in `VGG_EDGE_VGG16_H5`.
+/// Peak memory of an import stays near the file's size. Needs a full VGG16 file of Keras, 553 MB, in `VGG_EDGE_VGG16_H5`:
+/// `.keras`, `.weights.h5` or `.h5`.
 #[test]
 fn a_full_vgg16_needs_little_more_memory_than_its_file() {
     let Some(path) = std::env::var_os("VGG_EDGE_VGG16_H5") else {
@@ -205,10 +206,8 @@ fn a_full_vgg16_needs_little_more_memory_than_its_file() {
     };
     let bytes = std::fs::metadata(&path).expect("the file is there").len();
     let (graph, format) = graph(Path::new(&path), None);
-    assert_eq!(
-        (graph.params(), graph.input(), format),
-        (138_357_544, Shape::new(224, 224, 3), Format::KerasWeights)
-    );
+    assert_eq!((graph.params(), graph.input()), (138_357_544, Shape::new(224, 224, 3)));
+    assert!(matches!(format, Format::KerasWeights | Format::KerasArchive), "{format}");
     let names: Vec<&str> = graph.layers().iter().filter(|l| !l.fused).map(|l| l.name.as_str()).collect();
     let spec = Spec::vgg16(Shape::new(224, 224, 3), 1000);
     let expected: Vec<&str> = spec.layers.iter().filter(|l| !l.fused).map(|l| l.name.as_str()).collect();

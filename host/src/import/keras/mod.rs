@@ -8,11 +8,14 @@
 //! | `.weights.h5` of `save_weights` (Keras 3) | none: `outline` | groups by class: `weights` |
 
 mod config;
+mod describe;
 mod error;
 mod h5;
 mod layers;
 mod legacy;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use std::fs::File;
