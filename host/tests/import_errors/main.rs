@@ -7,6 +7,7 @@
 mod support;
 
 mod keras;
+mod keras_archive;
 mod torch;
 
 use std::fs;
@@ -44,6 +45,12 @@ fn bounded(path: &Path, options: &ImportOptions) -> Result<(), ImportError> {
         len
     );
     result
+}
+
+/// A file of `tests/fixtures`.
+fn fixture(file: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(file);
+    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Error for a file of these bytes, without the part that names the file.

@@ -18,8 +18,8 @@ use half::{bf16, f16};
 use hdf5_reader::error::{ByteOrder, Error, Result as Hdf5Result};
 use hdf5_reader::group::Group;
 use hdf5_reader::{
-    Attribute, Dataset, Datatype, H5Type, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem, Storage,
-    StorageBuffer,
+    Attribute, Dataset, Datatype, ExternalLinkResolver, H5Type, Hdf5File, OpenOptions, SliceInfo,
+    SliceInfoElem, Storage, StorageBuffer,
 };
 
 use crate::graph::Tensor;
@@ -66,6 +66,15 @@ impl Storage for Window {
     }
 }
 
+/// Links to other files are errors: the reader alone would pass over them.
+struct NoOtherFiles;
+
+impl ExternalLinkResolver for NoOtherFiles {
+    fn resolve_external_link(&self, filename: &str) -> Hdf5Result<Option<Hdf5File>> {
+        Err(Error::InvalidData(format!("a link to another file, `{}`", filename.escape_debug())))
+    }
+}
+
 /// An HDF5 file.
 pub(super) struct H5 {
     /// Its root group.
@@ -84,7 +93,8 @@ impl H5 {
             .with_chunk_cache_bytes(0)
             .with_max_chunk_bytes(most)
             .with_max_read_bytes(most)
-            .with_max_object_header_bytes(MAX_OBJECT_HEADER);
+            .with_max_object_header_bytes(MAX_OBJECT_HEADER)
+            .with_external_link_resolver(Arc::new(NoOtherFiles));
         let window = Arc::new(Window { file: Mutex::new(file), start, len });
         let file = Hdf5File::from_storage_with_options(window, options).map_err(|e| hdf5("HDF5 file", e))?;
         let root = file.root_group().map_err(|e| hdf5("root group", e))?;

@@ -82,7 +82,11 @@ pub(super) fn outline(
     for name in names {
         let mut weighted = stored.iter().filter(|s| s.group == *name).peekable();
         if weighted.peek().is_none() {
-            match word(name) {
+            let word = word(name);
+            if matches!(word, Word::Gap | Word::Flatten) {
+                end_block(&mut outline, &mut block);
+            }
+            match word {
                 Word::Pool => outline.push((name.clone(), Item::Pool)),
                 Word::Gap => outline.push((name.clone(), Item::GlobalAvgPool)),
                 Word::Flatten => outline.push((name.clone(), Item::Flatten)),
@@ -105,15 +109,13 @@ pub(super) fn outline(
                 let Some(new_block) = block_of(name) else {
                     return Err(Problem::ArchUnknown { layer: name.clone() });
                 };
-                if let Some(done) = block.filter(|done| *done != new_block) {
-                    outline.push((format!("{done}_pool"), Item::Pool));
+                if block.as_ref().is_some_and(|done| done != new_block) {
+                    end_block(&mut outline, &mut block);
                 }
                 block = Some(new_block.to_string());
             }
-            if matches!(item, Item::Dense { .. })
-                && let Some(done) = block.take()
-            {
-                outline.push((format!("{done}_pool"), Item::Pool));
+            if matches!(item, Item::Dense { .. }) {
+                end_block(&mut outline, &mut block);
             }
             if matches!(item, Item::BatchNorm { .. }) && !std::mem::replace(&mut epsilon_noted, true) {
                 notes.push(format!(
@@ -123,15 +125,20 @@ pub(super) fn outline(
             outline.push((name.clone(), item));
         }
     }
-    if let Some(done) = block {
-        outline.push((format!("{done}_pool"), Item::Pool));
-    }
+    end_block(&mut outline, &mut block);
     // An activation of no known kind behind the last dense layer gives the class scores.
     while matches!(outline.last(), Some((name, Item::Relu)) if name.starts_with("activation")) {
         outline.pop();
     }
     relu_in_front_of_norms(&mut outline);
     Ok(outline)
+}
+
+/// A max-pooling behind each block of convolutions, where poolings are not listed.
+fn end_block(outline: &mut Outline, block: &mut Option<String>) {
+    if let Some(done) = block.take() {
+        outline.push((format!("{done}_pool"), Item::Pool));
+    }
 }
 
 /// All layers are listed, so a ReLU that is not must be part of the layer in front of the normalization.

@@ -11,7 +11,9 @@
 //! With a description each layer's group follows from it. Without one, the order within a class is that of the numbers; where
 //! the poolings are follows from names as `block1_conv1`, or from the architecture.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use hdf5_reader::group::Group;
 
@@ -28,8 +30,11 @@ use super::{KerasProblem, unsupported};
 const CONTAINERS: [(&str, bool); 2] = [("layers", false), ("_layer_checkpoint_dependencies", true)];
 /// Models in models, at most.
 const MAX_DEPTH: usize = 8;
-/// Layers of a file, at most.
-const MAX_LAYERS: usize = 4096;
+/// Groups of layers that a file may have, each counted as often as it is linked.
+const MAX_GROUPS: usize = 1 << 14;
+
+/// The groups of each class, in the order of their numbers.
+type Classes = BTreeMap<String, Vec<(usize, String)>>;
 
 /// The layers of a model.
 pub(super) struct Container {
@@ -38,29 +43,56 @@ pub(super) struct Container {
     path: String,
     /// Whether numbers have gaps.
     gaps: bool,
+    classes: OnceCell<Classes>,
+    /// Models in it that were looked at, by group.
+    inner: RefCell<HashMap<String, Option<Rc<Container>>>>,
+    /// Groups seen in the whole file.
+    seen: Rc<Cell<usize>>,
 }
 
-/// The layers of the model that `group` is.
-pub(super) fn container(group: &Group) -> Option<Container> {
-    CONTAINERS.iter().find_map(|&(name, gaps)| {
-        let path = format!("{}/{name}", group.name().trim_matches('/')).trim_matches('/').to_string();
-        group.group(name).ok().map(|group| Container { group, path, gaps })
-    })
+/// The layers of the file's outermost model.
+pub(super) fn container(root: &Group) -> Option<Container> {
+    Container::open(root, "", Rc::default())
 }
 
 impl Container {
-    fn problem(&self, what: &'static str, found: String, expected: &str) -> Problem {
-        KerasProblem::Group { group: self.path.clone(), what, found, expected: expected.into() }.into()
+    fn open(model: &Group, path: &str, seen: Rc<Cell<usize>>) -> Option<Self> {
+        CONTAINERS.iter().find_map(|&(name, gaps)| {
+            let group = model.group(name).ok()?;
+            let path = format!("{path}{name}");
+            let seen = Rc::clone(&seen);
+            Some(Self { group, path, gaps, classes: OnceCell::new(), inner: RefCell::default(), seen })
+        })
     }
 
-    /// The groups of each class, in the order of their numbers.
-    fn classes(&self) -> Result<BTreeMap<String, Vec<(usize, String)>>, Problem> {
-        let (names, _) = self.group.member_names().map_err(|e| hdf5(format!("group `{}`", self.path), e))?;
-        if names.len() > MAX_LAYERS {
-            let expected = format!("at most {MAX_LAYERS}");
-            return Err(self.problem("number of groups", names.len().to_string(), &expected));
+    fn problem(&self, what: &'static str, found: impl Into<String>, expected: &str) -> Problem {
+        let (group, found, expected) = (self.path.clone(), found.into(), expected.into());
+        KerasProblem::Group { group, what, found, expected }.into()
+    }
+
+    fn too_deep(&self) -> Problem {
+        self.problem("depth", format!("more than {MAX_DEPTH} models in models"), "fewer")
+    }
+
+    fn classes(&self) -> Result<&Classes, Problem> {
+        if let Some(classes) = self.classes.get() {
+            return Ok(classes);
         }
-        let mut classes: BTreeMap<String, Vec<(usize, String)>> = BTreeMap::new();
+        let classes = self.list()?;
+        Ok(self.classes.get_or_init(|| classes))
+    }
+
+    fn list(&self) -> Result<Classes, Problem> {
+        let (names, _) = self.group.member_names().map_err(|e| hdf5(format!("group `{}`", self.path), e))?;
+        self.seen.set(self.seen.get().saturating_add(names.len()));
+        if self.seen.get() > MAX_GROUPS {
+            return Err(self.problem(
+                "number of groups",
+                "too large",
+                &format!("at most {MAX_GROUPS} in a file"),
+            ));
+        }
+        let mut classes = Classes::new();
         for name in names {
             let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
                 true => digits.parse::<usize>().ok(),
@@ -80,8 +112,8 @@ impl Container {
             }
             let gap = (0..).zip(list.iter()).find(|(i, (number, _))| i != number);
             if let (false, Some((i, _))) = (self.gaps, gap) {
-                let group = format!("{}/{}", self.path, numbered(class, i));
                 let layer = numbered(class, i);
+                let group = format!("{}/{layer}", self.path);
                 return Err(KerasProblem::MissingGroup { layer, group }.into());
             }
         }
@@ -117,11 +149,13 @@ impl Container {
     }
 
     /// The model that group `name` is, if it is one.
-    fn inner(&self, name: &str) -> Option<Self> {
-        let group = self.group.group(name).ok()?;
-        let mut inner = container(&group)?;
-        inner.path = format!("{}/{name}/{}", self.path, inner.path.rsplit('/').next().unwrap_or(""));
-        Some(inner)
+    fn inner(&self, name: &str) -> Option<Rc<Self>> {
+        let open = || {
+            let path = format!("{}/{name}/", self.path);
+            let model = self.group.group(name).ok()?;
+            Self::open(&model, &path, Rc::clone(&self.seen)).map(Rc::new)
+        };
+        self.inner.borrow_mut().entry(name.to_string()).or_insert_with(open).clone()
     }
 }
 
@@ -161,7 +195,7 @@ fn find(outermost: &Container, place: &Place) -> Result<(Stored, String), Proble
         let group = format!("{}/{name}", container.path);
         Problem::from(KerasProblem::MissingGroup { layer: place.name.clone(), group })
     };
-    let mut inner;
+    let mut inner: Rc<Container>;
     let mut container = outermost;
     for (depth, (class, number)) in place.path.iter().enumerate() {
         let classes = container.classes()?;
@@ -189,18 +223,18 @@ fn find(outermost: &Container, place: &Place) -> Result<(Stored, String), Proble
 
 /// Errors if a group with tensors was not used.
 fn unused(container: &Container, used: &HashSet<String>, arch: &str, depth: usize) -> Result<(), Problem> {
-    for (_, name) in container.classes()?.into_values().flatten() {
+    for (_, name) in container.classes()?.values().flatten() {
         let path = format!("{}/{name}", container.path);
         if used.contains(&path) {
             continue;
         }
-        if let Some(inner) = container.inner(&name) {
+        if let Some(inner) = container.inner(name) {
             if depth == MAX_DEPTH {
-                return Err(container.problem("depth", "more".into(), "8 models in models"));
+                return Err(container.too_deep());
             }
             unused(&inner, used, arch, depth + 1)?;
         } else {
-            let (stored, own) = container.read(&name)?;
+            let (stored, own) = container.read(name)?;
             if !stored.tensors.is_empty() {
                 let layer = own.unwrap_or(path);
                 return Err(Problem::ExtraLayer { layer, arch: arch.into() });
@@ -291,7 +325,7 @@ pub(super) fn outline(
 /// Sorts the layers of `container` and of the models in it by what they do.
 fn look(container: &Container, seen: &mut Seen, depth: usize) -> Result<(), Problem> {
     if depth > MAX_DEPTH {
-        return Err(container.problem("depth", "more".into(), "8 models in models"));
+        return Err(container.too_deep());
     }
     // The models in this one come first, then its own layers; of one class only one of the two may have any.
     let mut own: Seen = Seen::default();
@@ -301,7 +335,7 @@ fn look(container: &Container, seen: &mut Seen, depth: usize) -> Result<(), Prob
     };
     for (class, list) in container.classes()? {
         for (_, name) in list {
-            if let Some(inner) = container.inner(&name) {
+            if let Some(inner) = container.inner(name) {
                 let before = (seen.convs.len(), seen.norms.len(), seen.dense.len());
                 look(&inner, seen, depth + 1)?;
                 let clash = |before: usize, after: usize| before > 0 && after > before;
@@ -313,14 +347,14 @@ fn look(container: &Container, seen: &mut Seen, depth: usize) -> Result<(), Prob
                 }
                 continue;
             }
-            let (mut stored, own_name) = container.read(&name)?;
+            let (mut stored, own_name) = container.read(name)?;
             if let Some(name) = own_name {
                 stored.owner = name;
             }
             let layer = stored.owner.clone();
             let weights = !stored.tensors.is_empty();
             own.all_layers |= !weights;
-            match (layers::class_of_group(&class), weights) {
+            match (layers::class_of_group(class), weights) {
                 (Some(Class::Conv), true) => own.convs.push(stored),
                 (Some(Class::Dense), true) => own.dense.push(stored),
                 (Some(Class::BatchNorm), true) => own.norms.push(stored),
