@@ -27,6 +27,7 @@ fn every_file_of_a_network_gives_the_same_graph() {
             ("small_vgg_keras2_weights.h5", Some("32x32"), Format::KerasWeights),
             ("small_vgg_weights_tf_dim_ordering_tf_kernels.h5", Some("32x32"), Format::KerasWeights),
             ("small_vgg.safetensors", Some("32x32x3"), Format::Safetensors),
+            ("small_vgg.tflite", None, Format::Tflite),
         ],
         &[
             ("small_vgg_fc.h5", None, Format::KerasModel),

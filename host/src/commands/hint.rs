@@ -1,5 +1,6 @@
 //! What a user can do about an error. Library errors say what is wrong; remedies are named here only.
 
+use crate::fetch::{FetchError, Problem};
 use crate::preprocess::PreprocessError;
 use vgg_edge_blob::{BlobError, WriteError};
 
@@ -12,6 +13,9 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                  `--preprocess torchvision` for torchvision's"
                     .to_owned(),
             );
+        }
+        if let Some(error) = cause.downcast_ref::<FetchError>() {
+            return fetch_hint(&error.problem);
         }
         if let Some(error) = cause.downcast_ref::<BlobError>() {
             return Some(match error {
@@ -31,4 +35,24 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         }
         None
     })
+}
+
+fn fetch_hint(problem: &Problem) -> Option<String> {
+    let text = match problem {
+        Problem::Connect { .. } | Problem::ConnectTimeout { .. } => {
+            "check the connection and, behind a proxy, HTTPS_PROXY; or name a mirror with `--url`"
+        }
+        Problem::Stalled { .. } | Problem::Broken { .. } => {
+            "run the command again: it goes on where this one stopped, if the server can"
+        }
+        Problem::Status { .. } | Problem::Protocol { .. } | Problem::TooLong { .. } => {
+            "the address may have changed, or a proxy answers for it; name a mirror with `--url`"
+        }
+        Problem::Digest { .. } => {
+            "another file, or damaged on its way; nothing of it was kept: run the command again, or name a mirror with \
+             `--url`"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
 }

@@ -28,6 +28,7 @@ use std::collections::HashSet;
 
 pub use error::GraphError;
 pub use op::{Kind, Op, Padding, Role};
+pub(crate) use shape::output_shape;
 pub use shape::{ActivationShape, MAX_ACTIVATION, ParseShapeError, Shape};
 pub use spec::{Arch, ConvBlock, ParseArchError, Spec, SpecLayer};
 pub use summary::{FC4_MIN_WEIGHTS, SchemeBytes, Summary, SummaryRow};

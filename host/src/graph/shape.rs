@@ -125,7 +125,7 @@ impl fmt::Display for ActivationShape {
 }
 
 /// Output shape of a layer called `layer` that does `kind` to `input`.
-pub(super) fn output_shape(
+pub(crate) fn output_shape(
     layer: &str,
     kind: Kind,
     input: ActivationShape,

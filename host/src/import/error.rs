@@ -6,14 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ArchiveProblem, KerasProblem, TorchProblem};
+use super::{ArchiveProblem, KerasProblem, TfliteProblem, TorchProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
 pub(super) const SUPPORTED: &str = "Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, \
                                     ReLU, Softmax";
 /// Formats an importer knows, as messages list them.
-const FORMATS: &str = "Keras (.keras, .h5), PyTorch (.pth) or safetensors";
+const FORMATS: &str = "Keras (.keras, .h5), PyTorch (.pth), safetensors or TFLite (.tflite)";
 
 /// A file that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +113,8 @@ pub enum Problem {
     #[error(transparent)]
     Torch(#[from] TorchProblem),
     #[error(transparent)]
+    Tflite(#[from] TfliteProblem),
+    #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
@@ -151,6 +153,7 @@ impl Problem {
             Self::Keras(e) => e.kind(),
             Self::Archive(e) => e.kind(),
             Self::Torch(e) => e.kind(),
+            Self::Tflite(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

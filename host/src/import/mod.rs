@@ -7,6 +7,7 @@
 //! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
 //! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
 //! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
+//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -24,6 +25,7 @@ mod keras;
 mod options;
 mod outline;
 mod stored;
+mod tflite;
 mod torch;
 
 use std::fmt;
@@ -34,6 +36,7 @@ use std::path::Path;
 pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
 pub use keras::KerasProblem;
+pub use tflite::TfliteProblem;
 pub use torch::{PickleProblem, TorchProblem};
 
 use crate::graph::{Arch, Graph, Shape};
@@ -64,6 +67,8 @@ pub enum Format {
     Torch,
     /// `torch.save` before PyTorch 1.6.
     TorchLegacy,
+    /// TFLite, float.
+    Tflite,
 }
 
 impl fmt::Display for Format {
@@ -75,6 +80,7 @@ impl fmt::Display for Format {
             Self::Safetensors => "safetensors, torchvision names",
             Self::Torch => "PyTorch state_dict",
             Self::TorchLegacy => "PyTorch state_dict, legacy format",
+            Self::Tflite => "TFLite model",
         })
     }
 }
@@ -116,6 +122,7 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
                 Err(Problem::UnknownFormat { found: "a zip archive without `model.weights.h5` or `data.pkl`" })
             }
         }
+        Sniffed::Tflite => tflite::import(file, len, options),
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
         Sniffed::TorchLegacy => torch::import_legacy(file, len, options),
     }
@@ -126,6 +133,7 @@ enum Sniffed {
     Zip,
     Safetensors,
     TorchLegacy,
+    Tflite,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -144,6 +152,9 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     if torch::is_legacy(start) {
         return Ok(Sniffed::TorchLegacy);
     }
+    if start.get(4..8) == Some(b"TFL3") {
+        return Ok(Sniffed::Tflite);
+    }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
     {
@@ -156,7 +167,6 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
             Problem::UnsupportedFormat { what: "a tar archive (PyTorch before 0.1.10)" }
         }
         [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
-        _ if start.get(4..8) == Some(b"TFL3") => Problem::UnsupportedFormat { what: "a TFLite model" },
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
         _ => Problem::UnknownFormat { found: "of no known format" },

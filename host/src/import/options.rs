@@ -15,7 +15,6 @@ pub(super) fn check_spec(spec: &Spec, options: &ImportOptions) -> Result<(), Pro
 }
 
 /// Errors unless `graph` is what `options` say.
-#[allow(dead_code, reason = "for importers that meet weights and layers together")]
 pub(super) fn check_graph(graph: &Graph, options: &ImportOptions) -> Result<(), Problem> {
     let kinds: Vec<Kind> = graph.layers().iter().map(|l| l.op.kind()).collect();
     check(&kinds, graph.input(), options)

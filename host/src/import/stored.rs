@@ -94,7 +94,6 @@ pub(super) enum Filter {
     /// PyTorch and ONNX.
     Oihw,
     /// TFLite.
-    #[allow(dead_code, reason = "read by the importer of TFLite")]
     Ohwi,
 }
 

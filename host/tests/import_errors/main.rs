@@ -120,7 +120,7 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
-const FORMATS: &str = "expected Keras (.keras, .h5) or safetensors";
+const FORMATS: &str = "expected Keras (.keras, .h5), PyTorch (.pth), safetensors or TFLite (.tflite)";
 
 #[test]
 fn files_of_no_known_format() {
@@ -135,9 +135,9 @@ fn files_of_no_known_format() {
         (b"PK\x03\x04\x14\x00\x00\x00", {
             "zip: the file does not end in an end-of-directory record, expected one at its end".to_string()
         }),
-        (&pickle, format!("a pickle (PyTorch .pth) is not supported yet, {FORMATS}")),
+        (&pickle, format!("the file is a pickle that torch.save did not write, {FORMATS}")),
         (b"\x08\x08\x12\x07pytorch", format!("a protobuf (ONNX) is not supported yet, {FORMATS}")),
-        (b"\x1c\x00\x00\x00TFL3\x14\x00", format!("a TFLite model is not supported yet, {FORMATS}")),
+        (b"\x1c\x00\x00\x00TFL3\x14\x00", "model at byte 28 is outside the file's 10 bytes".to_string()),
     ];
     for (bytes, expected) in &cases {
         assert_eq!(message(bytes, &none), *expected);
