@@ -119,7 +119,9 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
             } else if torch::is_torch(&archive) {
                 torch::import_archive(file, len, &archive, options)
             } else {
-                Err(Problem::UnknownFormat { found: "a zip archive without `model.weights.h5` or `data.pkl`" })
+                Err(Problem::UnknownFormat {
+                    found: "a zip archive without `model.weights.h5` or `data.pkl`",
+                })
             }
         }
         Sniffed::Tflite => tflite::import(file, len, options),

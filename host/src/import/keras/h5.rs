@@ -194,9 +194,6 @@ enum Format {
 
 impl Format {
     fn of(dataset: &Dataset) -> Result<Self, String> {
-        let marked = |attribute: Hdf5Result<Attribute>| {
-            attribute.and_then(|a| a.read_string()).is_ok_and(|name| name == "bfloat16")
-        };
         match *dataset.dtype() {
             Datatype::FloatingPoint { size, .. } => {
                 // Class and flags, size, bit offset and precision, then the widths of exponent and mantissa.
@@ -209,8 +206,8 @@ impl Format {
                     _ => Err(format!("f{} of another kind than IEEE 754", u32::from(size) * 8)),
                 }
             }
-            // Keras 3 stores bfloat16 as two opaque bytes.
-            Datatype::Opaque { size: 2, .. } if marked(dataset.attribute("dtype")) => Ok(Self::Bf16),
+            // NumPy knows no bfloat16: Keras stores it as two opaque bytes.
+            Datatype::Opaque { size: 2, .. } => Ok(Self::Bf16),
             Datatype::FixedPoint { size, signed, .. } => {
                 Err(format!("{}{}", if signed { "i" } else { "u" }, u32::from(size) * 8))
             }

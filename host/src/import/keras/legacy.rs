@@ -127,7 +127,8 @@ pub(super) fn outline(
     }
     end_block(&mut outline, &mut block);
     // An activation of no known kind behind the last dense layer gives the class scores.
-    while matches!(outline.last(), Some((name, Item::Relu)) if name.starts_with("activation")) {
+    while matches!(outline.last(), Some((name, Item::Relu)) if !name.contains("relu") && !name.contains("re_lu"))
+    {
         outline.pop();
     }
     relu_in_front_of_norms(&mut outline);
@@ -196,7 +197,8 @@ fn word(name: &str) -> Word {
         Word::Flatten
     } else if starts(&["dropout"]) {
         Word::Dropout
-    } else if name.contains("relu") || name.contains("re_lu") || starts(&["activation"]) {
+    } else if name.contains("re_lu") || name.split('_').any(|p| p.starts_with("relu") || p.starts_with("act"))
+    {
         Word::Relu
     } else if starts(&["input", "softmax", "zero_padding", "random_", "spatial_dropout", "gaussian_"]) {
         Word::Nothing

@@ -349,7 +349,8 @@ fn look(container: &Container, seen: &mut Seen, depth: usize) -> Result<(), Prob
             }
             let (mut stored, own_name) = container.read(name)?;
             if let Some(name) = own_name {
-                stored.owner = name;
+                // Groups and layers may have each other's names: `batch_normalization_1` is the second of its class.
+                (stored.group, stored.owner) = (name.clone(), name);
             }
             let layer = stored.owner.clone();
             let weights = !stored.tensors.is_empty();
