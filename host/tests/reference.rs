@@ -78,6 +78,45 @@ fn small_vgg_keras1_weights() {
 }
 
 #[test]
+fn small_vgg_keras_archive() {
+    check(&small("small_vgg.keras", None, "small_vgg"));
+}
+
+#[test]
+fn small_vgg_keras3_weights() {
+    check(&small("small_vgg.weights.h5", Some("32x32"), "small_vgg"));
+}
+
+#[test]
+fn small_vgg_bn_keras_model_and_archive() {
+    check(&small("small_vgg_bn.h5", None, "small_vgg_bn"));
+    check(&small("small_vgg_bn.keras", None, "small_vgg_bn"));
+}
+
+/// A network with batch normalization, as stored and folded by this crate, and the twin that was folded elsewhere.
+#[test]
+fn small_vgg_bn_agrees_with_its_folded_twin() {
+    let Some(models) = shared("models") else { return };
+    let graph = |file: &str| import(&models.join(file), &ImportOptions::default()).expect("imports").graph;
+    let stored = graph("small_vgg_bn.keras");
+    let folded = stored.canonical().expect("folds");
+    let twin = graph("small_vgg.h5");
+    assert!(stored.layers().iter().any(|l| matches!(l.op, Op::BatchNorm { .. })));
+    assert!(!folded.layers().iter().any(|l| matches!(l.op, Op::BatchNorm { .. } | Op::Affine { .. })));
+    let (rule, _) = Preprocess::find(None, &models.join("small_vgg.h5"), twin.input()).expect("rule");
+    let pictures = Npy::read(&models.join("golden/golden_images_u8_nhwc_rgb.npy"));
+    let networks = [&stored, &folded, &twin].map(|g| Reference::new(g).expect("builds"));
+    let mut worst = 0f32;
+    for i in 0..64 {
+        let input = rule.normalize(pictures.u8_row(i)).expect("pixels");
+        let [stored, folded, twin] = [0, 1, 2].map(|n| networks[n].run(&input).expect("runs").logits);
+        worst = worst.max(distance(&stored, &twin)).max(distance(&folded, &twin));
+    }
+    println!("batch normalization as stored, folded here, folded elsewhere: logits differ by {worst:.1e}");
+    assert!(worst <= 1e-4, "logits differ by {worst}");
+}
+
+#[test]
 fn small_vgg_torchvision() {
     check(&small("small_vgg.safetensors", Some("32x32"), "small_vgg_torch"));
 }
@@ -85,6 +124,11 @@ fn small_vgg_torchvision() {
 #[test]
 fn small_vgg_fc_keras() {
     check(&small("small_vgg_fc.h5", None, "small_vgg_fc"));
+}
+
+#[test]
+fn small_vgg_fc_keras_archive() {
+    check(&small("small_vgg_fc.keras", None, "small_vgg_fc"));
 }
 
 #[test]
@@ -96,7 +140,9 @@ fn small_vgg_fc_torchvision() {
 #[test]
 fn small_vgg_fc64_keras_flattens_hwc() {
     let pictures = "small_vgg_fc64_input_u8_nhwc_rgb";
-    check(&Golden { file: "small_vgg_fc64.h5", input: None, pictures, outputs: "small_vgg_fc64", n: 64 });
+    for file in ["small_vgg_fc64.h5", "small_vgg_fc64.keras"] {
+        check(&Golden { file, input: None, pictures, outputs: "small_vgg_fc64", n: 64 });
+    }
 }
 
 #[test]

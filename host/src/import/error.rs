@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ArchiveProblem, OnnxProblem, TfliteProblem, TorchProblem};
+use super::{ArchiveProblem, KerasProblem, OnnxProblem, TfliteProblem, TorchProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
@@ -107,13 +107,15 @@ pub enum Problem {
     #[error("the model is not {arch}: layer {position} is {found}, expected {expected}")]
     ArchMismatch { arch: String, position: usize, found: String, expected: String },
     #[error(transparent)]
-    Tflite(#[from] TfliteProblem),
-    #[error(transparent)]
-    Onnx(#[from] OnnxProblem),
+    Keras(#[from] KerasProblem),
     #[error(transparent)]
     Archive(#[from] ArchiveProblem),
     #[error(transparent)]
     Torch(#[from] TorchProblem),
+    #[error(transparent)]
+    Tflite(#[from] TfliteProblem),
+    #[error(transparent)]
+    Onnx(#[from] OnnxProblem),
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
@@ -150,10 +152,11 @@ impl Problem {
             Self::InputMismatch { .. } => "input-mismatch",
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
-            Self::Tflite(e) => e.kind(),
-            Self::Onnx(e) => e.kind(),
+            Self::Keras(e) => e.kind(),
             Self::Archive(e) => e.kind(),
             Self::Torch(e) => e.kind(),
+            Self::Tflite(e) => e.kind(),
+            Self::Onnx(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

@@ -3,11 +3,12 @@
 //! | starts with | format | importer |
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
-//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
-//! | ir_version, a small varint of field 1 | ONNX | `onnx` |
+//! | `PK\x03\x04`, with `model.weights.h5` in it | Keras archive | `keras` |
 //! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
 //! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
 //! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
+//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
+//! | ir_version, a small varint of field 1 | ONNX | `onnx` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -36,6 +37,7 @@ use std::path::Path;
 
 pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
+pub use keras::KerasProblem;
 pub use onnx::OnnxProblem;
 pub use tflite::TfliteProblem;
 pub use torch::{PickleProblem, TorchProblem};
@@ -56,32 +58,35 @@ pub struct ImportOptions {
 /// Where a graph came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
+    /// Keras archive.
+    KerasArchive,
     /// Keras HDF5 with the model's description.
     KerasModel,
     /// Keras HDF5 with weights alone.
     KerasWeights,
     /// safetensors with PyTorch's names.
     Safetensors,
-    /// TFLite, float.
-    Tflite,
-    /// ONNX.
-    Onnx,
     /// Archive of `torch.save`.
     Torch,
     /// `torch.save` before PyTorch 1.6.
     TorchLegacy,
+    /// TFLite, float.
+    Tflite,
+    /// ONNX.
+    Onnx,
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::KerasArchive => "Keras archive (.keras)",
             Self::KerasModel => "Keras HDF5 model",
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
-            Self::Tflite => "TFLite model",
-            Self::Onnx => "ONNX model",
             Self::Torch => "PyTorch state_dict",
             Self::TorchLegacy => "PyTorch state_dict, legacy format",
+            Self::Tflite => "TFLite model",
+            Self::Onnx => "ONNX model",
         })
     }
 }
@@ -112,16 +117,21 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     file.by_ref().take(4096).read_to_end(&mut start)?;
     file.rewind()?;
     match sniff(&start, len)? {
-        Sniffed::Hdf5 => keras::import_h5(path, len, options),
-        Sniffed::Onnx => onnx::import(path, file, len, options),
-        Sniffed::Tflite => tflite::import(file, len, options),
+        Sniffed::Hdf5 => keras::import_h5(file, len, path, options),
         Sniffed::Zip => {
             let archive = archive::Archive::open(&mut file, len)?;
-            match torch::is_torch(&archive) {
-                true => torch::import_archive(file, len, &archive, options),
-                false => Err(Problem::UnknownFormat { found: "a zip archive without `data.pkl`" }),
+            if keras::is_keras(&archive) {
+                keras::import_archive(file, len, &archive, options)
+            } else if torch::is_torch(&archive) {
+                torch::import_archive(file, len, &archive, options)
+            } else {
+                Err(Problem::UnknownFormat {
+                    found: "a zip archive without `model.weights.h5` or `data.pkl`",
+                })
             }
         }
+        Sniffed::Onnx => onnx::import(path, file, len, options),
+        Sniffed::Tflite => tflite::import(file, len, options),
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
         Sniffed::TorchLegacy => torch::import_legacy(file, len, options),
     }
@@ -131,9 +141,9 @@ enum Sniffed {
     Hdf5,
     Zip,
     Safetensors,
+    TorchLegacy,
     Tflite,
     Onnx,
-    TorchLegacy,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -146,19 +156,22 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     if [0, 512, 1024, 2048].iter().any(|&at| start.get(at..).is_some_and(|s| s.starts_with(HDF5))) {
         return Ok(Sniffed::Hdf5);
     }
-    if start.get(4..8) == Some(b"TFL3") {
-        return Ok(Sniffed::Tflite);
-    }
     if start.starts_with(b"PK\x03\x04") {
         return Ok(Sniffed::Zip);
     }
     if torch::is_legacy(start) {
         return Ok(Sniffed::TorchLegacy);
     }
+    if start.get(4..8) == Some(b"TFL3") {
+        return Ok(Sniffed::Tflite);
+    }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
     {
         return Ok(Sniffed::Safetensors);
+    }
+    if matches!(start, [8, 1..=32, ..]) {
+        return Ok(Sniffed::Onnx);
     }
     let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
     Err(match start {
@@ -166,7 +179,6 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
         _ if start.get(257..262) == Some(b"ustar") => {
             Problem::UnsupportedFormat { what: "a tar archive (PyTorch before 0.1.10)" }
         }
-        [8, 1..=32, ..] => return Ok(Sniffed::Onnx),
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
         _ => Problem::UnknownFormat { found: "of no known format" },

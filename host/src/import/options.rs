@@ -8,7 +8,6 @@ use crate::graph::{Graph, Kind, Shape, Spec};
 
 use super::{ImportOptions, Problem};
 
-#[allow(dead_code, reason = "for importers that describe the network first")]
 /// Errors unless `spec` is what `options` say.
 pub(super) fn check_spec(spec: &Spec, options: &ImportOptions) -> Result<(), Problem> {
     let kinds: Vec<Kind> = spec.layers.iter().map(|l| l.kind).collect();

@@ -192,7 +192,14 @@ fn input(outline: &Outline, options: &ImportOptions, notes: &mut Vec<String>) ->
             false => Err(Problem::InputChannels { found, layer: first.clone(), expected: inputs }),
         };
     }
-    let pools = outline.iter().filter(|(_, item)| *item == Item::Pool).count();
+    let pools = match options.arch {
+        // Without names the file does not show them.
+        Some(arch) => {
+            let layers = arch.spec(Shape::new(224, 224, inputs), 1).layers;
+            layers.iter().filter(|l| matches!(l.kind, Kind::MaxPool { stride: 2, .. })).count()
+        }
+        None => outline.iter().filter(|(_, item)| *item == Item::Pool).count(),
+    };
     let channels = outline.iter().rev().find_map(|(_, item)| match *item {
         Item::Conv { filters, .. } => Some(filters),
         _ => None,

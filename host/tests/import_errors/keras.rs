@@ -6,7 +6,7 @@ use vgg_edge_host::graph::{Arch, Shape};
 use vgg_edge_host::import::{ImportOptions, import};
 
 use crate::support::shared;
-use crate::{alone, check, input32, message, mutate, patch};
+use crate::{alone, check, fixture, input32, message, mutate, patch};
 
 #[test]
 fn keras_models() {
@@ -76,8 +76,9 @@ fn keras_models() {
         (
             edit("\"class_name\": \"Conv2D\"", 1, "\"class_name\": \"Conv3D\""),
             none,
-            "layer `block1_conv2`: Conv3D is not supported, supported are Conv2D, MaxPooling2D, GlobalAveragePooling2D, \
-             Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+            "layer `block1_conv2`: Conv3D is not supported, supported are Conv2D, BatchNormalization, MaxPooling2D, \
+             AveragePooling2D and GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax, Rescaling, \
+             Normalization, ZeroPadding2D",
         ),
         (
             edit("\"Functional\"", 0, "\"Functionel\""),
@@ -128,17 +129,6 @@ fn keras_models() {
             good.clone(),
             ImportOptions { arch: Some(Arch::Vgg16), ..none },
             "the model is not vgg16: layer 1 is Conv2D 3x3, 16 filters, expected Conv2D 3x3, 64 filters",
-        ),
-        (
-            fs::read(models.join("small_vgg_bn.h5")).expect("reads"),
-            none,
-            "layer `block1_bn1`: BatchNormalization is not supported, supported are Conv2D, MaxPooling2D, \
-             GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
-        ),
-        (
-            fs::read(models.join("small_vgg.weights.h5")).expect("reads"),
-            none,
-            "a Keras 3 .weights.h5 file is not supported yet, expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite",
         ),
     ]);
 }
@@ -193,7 +183,8 @@ fn keras_weights() {
             patch(&good, &dims([3, 3, 3, 16]), 0, &dims([1, 9, 3, 16])),
             input32(),
             "layer `block1_conv1`: a layer with weights of shapes [[1, 9, 3, 16], [16]] is not supported, supported are \
-             Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+             Conv2D, BatchNormalization, MaxPooling2D, AveragePooling2D and GlobalAveragePooling2D, Flatten, Dense, Dropout, \
+             Activation, ReLU, Softmax, Rescaling, Normalization, ZeroPadding2D",
         ),
         (
             patch(&good, &dims([3, 3, 16, 16]), 0, &dims([3, 3, 8, 32])),
@@ -212,9 +203,137 @@ fn keras_weights() {
     }
 }
 
+/// Whole models of Keras 1 to 3 and weights by layer name, written by `tests/fixtures/keras/make.py`.
+#[test]
+fn keras_files_by_layer_name() {
+    let _alone = alone();
+    let (none, size) = (ImportOptions::default(), input8());
+    let file = |name: &str| fixture(&format!("keras/{name}"));
+    check(&[
+        (file("bad_no_bias.h5"), none, "layer `block1_conv2`: bias is missing, expected shape [4]"),
+        (
+            file("bad_no_kernel.h5"),
+            none,
+            "layer `block1_conv2`: kernel is missing, expected shape [3, 3, 4, 4]",
+        ),
+        (file("bad_transposed.h5"), none, {
+            "layer `block1_conv1`: kernel has shape [4, 3, 3, 3], expected [3, 3, 3, 4]"
+        }),
+        (file("bad_twice.h5"), none, "tensor `dense/kernel:0` is there twice, expected unique tensor names"),
+        (file("bad_two_kernels.h5"), none, {
+            "tensor `dense/kernel_1:0` is there twice, expected unique tensor names"
+        }),
+        (file("bad_i8.h5"), none, "layer `block1_conv1`: kernel has type i8, expected f32, f16, bf16 or f64"),
+        (
+            file("bad_text.h5"),
+            none,
+            "layer `block1_conv1`: kernel has type text, expected f32, f16, bf16 or f64",
+        ),
+        (file("bad_f80.h5"), none, {
+            "layer `block1_conv1`: kernel has type f128 of another kind than IEEE 754, expected f32, f16, bf16 or f64"
+        }),
+        (file("bad_variance.h5"), size, {
+            "layer `block1_bn2`: moving_variance value 2 is -1, expected at least 0"
+        }),
+        // Never written: the file has no chunk of it.
+        (file("bad_unwritten.h5"), none, "layer `dense`: kernel has 419430400 bytes, but the file has 20800"),
+        (file("bad_bomb.h5"), none, "layer `dense`: kernel has 30720000 bytes, but the file has 53304"),
+        // One dataset under many names.
+        (file("bad_aliases.h5"), size, "layer `dense_4`: kernel has 4194304 bytes, but the file has 48640"),
+        (file("bad_chunk.h5"), size, {
+            "layer `dense`: kernel: resource limit: decoded chunk of 33554432 bytes exceeds the 16847261 byte chunk limit"
+        }),
+        (file("bad_external.h5"), size, {
+            "layer `dense`: kernel: external raw data file '/etc/passwd' could not be resolved"
+        }),
+        (file("tiny_notop.h5"), none, {
+            "the input size is not in the file (a network without dense layers takes any), expected it to be given"
+        }),
+        (file("tiny_notop.h5"), ImportOptions { classes: Some(10), ..size }, {
+            "the network has 0 classes, but 10 were asked for"
+        }),
+        (file("tiny_notop.h5"), ImportOptions { arch: Some(Arch::Vgg16), ..none }, {
+            "layer `block1_conv1`: kernel has shape [3, 3, 3, 4], expected [3, 3, 3, 64]"
+        }),
+    ]);
+}
+
+/// `.weights.h5`, written by `tests/fixtures/keras/make.py`.
+#[test]
+fn keras_files_by_class() {
+    let _alone = alone();
+    let size = input8();
+    let file = |name: &str| fixture(&format!("keras/{name}.weights.h5"));
+    let arch = ImportOptions { arch: Some(Arch::Vgg11), ..input32() };
+    let inner = format!("layers/{}", "functional/layers/".repeat(9));
+    let supported = "is not supported, supported are Conv2D, BatchNormalization, MaxPooling2D, AveragePooling2D and \
+                     GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax, Rescaling, Normalization, \
+                     ZeroPadding2D";
+    let text = |start: &str| format!("{start} {supported}");
+    let cycle = format!(
+        "group `{}`: depth is more than 8 models in models, expected fewer",
+        inner.trim_end_matches('/')
+    );
+    check(&[
+        (file("bad_cycle"), size, &cycle),
+        (file("bad_loops"), size, &cycle.replace("functional", "sequential")),
+        (file("bad_link"), size, "group `layers`: invalid data: a link to another file, `/etc/passwd`"),
+        (file("bad_gap"), size, {
+            "layer `conv2d`: group `layers/conv2d` is missing, expected the layer's weights in it"
+        }),
+        (file("bad_number"), size, {
+            "group `layers`: number is the same of `conv2d` and `conv2d_00`, expected one of its own"
+        }),
+        (file("bad_vars"), size, "group `layers/dense/vars`: name of a dataset is `1`, expected `0`"),
+        (file("bad_default_names"), size, {
+            "layer `conv2d`: name says neither convolution block nor pooling, expected names as block1_conv1 and \
+             block1_pool, or an architecture"
+        }),
+        (file("tiny_unnamed"), size, {
+            "layer `conv2d`: name says neither convolution block nor pooling, expected names as block1_conv1 and \
+             block1_pool, or an architecture"
+        }),
+        (file("bad_default_names"), arch, {
+            "layer `block1_conv1`: kernel has shape [3, 3, 3, 4], expected [3, 3, 3, 64]"
+        }),
+        (file("bad_residual"), size, &text("layer `add`: add")),
+        (file("bad_depthwise"), size, &text("layer `depthwise`: depthwise_conv2d with weights")),
+        (
+            file("bad_rescaling"),
+            size,
+            &text("layer `rescaling`: rescaling, whose options are not in the file,"),
+        ),
+        (
+            file("bad_bn_three"),
+            size,
+            &text("layer `block1_bn1`: a layer with weights of shapes [[4], [4], [4]]"),
+        ),
+        (file("bad_bn_count"), size, {
+            "where the batch normalizations are is not in the file, expected a .keras file, which has it"
+        }),
+        (file("bad_bn_order"), size, {
+            "whether batch normalizations are in front of or behind relu is not in the file, expected a .keras file, which \
+             has it"
+        }),
+        (file("bad_models"), size, {
+            "the order of the convolutions of the models in `layers` is not in the file, expected a .keras file, which has it"
+        }),
+        (file("bad_transposed"), size, "layer `predictions`: kernel has shape [2, 3], expected [3, 3]"),
+    ]);
+}
+
+fn input8() -> ImportOptions {
+    ImportOptions { input: Some(Shape::new(8, 8, 3)), ..Default::default() }
+}
+
 #[test]
 fn mutants() {
     let _alone = alone();
+    for file in ["tiny.h5", "tiny_gzip.h5", "tiny_nested.h5", "tiny_nested.weights.h5", "tiny_bn.weights.h5"]
+    {
+        let good = fixture(&format!("keras/{file}"));
+        mutate(file, &good, 400, good.len(), 20);
+    }
     let Some(models) = shared("models") else { return };
     for file in ["small_vgg.h5", "small_vgg_weights_tf_dim_ordering_tf_kernels.h5"] {
         let good = fs::read(models.join(file)).expect("reads");

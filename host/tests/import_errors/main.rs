@@ -11,6 +11,7 @@ mod support;
 mod tflite_file;
 
 mod keras;
+mod keras_archive;
 mod onnx;
 mod pickle;
 mod tflite;
@@ -52,6 +53,12 @@ fn bounded(path: &Path, options: &ImportOptions) -> Result<(), ImportError> {
         len
     );
     result
+}
+
+/// A file of `tests/fixtures`.
+fn fixture(file: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(file);
+    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Error for a file of these bytes, without the part that names the file.
@@ -127,12 +134,17 @@ const FORMATS: &str = "expected Keras (.keras, .h5), PyTorch (.pth), safetensors
 fn files_of_no_known_format() {
     let _alone = alone();
     let none = ImportOptions::default();
-    let cases: [(&[u8], String); 5] = [
+    let pickle = [b"\x80\x02}q\x00".as_slice(), &[0; 64]].concat();
+    let cases: [(&[u8], String); 7] = [
         (b"", format!("the file is empty, {FORMATS}")),
         (b"these are not weights\n", format!("the file is text, {FORMATS}")),
         (&[0; 300], format!("the file is all zeros, {FORMATS}")),
         (&[0xfe; 300], format!("the file is of no known format, {FORMATS}")),
-        (b"\x1c\x00\x00\x00TFL3\x14\x00", "model at byte 28 is outside the file's 10 bytes".into()),
+        (b"PK\x03\x04\x14\x00\x00\x00", {
+            "zip: the file does not end in an end-of-directory record, expected one at its end".to_string()
+        }),
+        (&pickle, format!("the file is a pickle that torch.save did not write, {FORMATS}")),
+        (b"\x1c\x00\x00\x00TFL3\x14\x00", "model at byte 28 is outside the file's 10 bytes".to_string()),
     ];
     for (bytes, expected) in &cases {
         assert_eq!(message(bytes, &none), *expected);

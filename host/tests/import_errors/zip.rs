@@ -134,8 +134,16 @@ fn archives_of_something_else() {
         zip(&entries)
     };
     check(&[
-        (zip(&[("word/document.xml", b"<xml/>")]), none, &formats("a zip archive without `data.pkl`")),
-        (zip(&[("net/DATA.PKL", b"x")]), none, &formats("a zip archive without `data.pkl`")),
+        (
+            zip(&[("word/document.xml", b"<xml/>")]),
+            none,
+            &formats("a zip archive without `model.weights.h5` or `data.pkl`"),
+        ),
+        (
+            zip(&[("net/DATA.PKL", b"x")]),
+            none,
+            &formats("a zip archive without `model.weights.h5` or `data.pkl`"),
+        ),
         (more("net/constants.pkl", b"\x80\x02)."), none, {
             "the file is a TorchScript archive, expected a state_dict saved with torch.save"
         }),
@@ -190,7 +198,11 @@ fn bombs() {
         }),
         (bomb(|r| r.size = u32::MAX - 1), none, &huge),
         (bomb(cut), none, { "zip: entry `net/data.pkl`: corrupt deflate stream" }),
-        (many.end(), none, &format!("the file is a zip archive without `data.pkl`, {FORMATS}")),
+        (
+            many.end(),
+            none,
+            &format!("the file is a zip archive without `model.weights.h5` or `data.pkl`, {FORMATS}"),
+        ),
     ]);
     // Entries of a 46-byte record each and no data: a million of them in 52 MB.
     let record = Record::stored("x", b"");

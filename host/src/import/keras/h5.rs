@@ -1,126 +1,159 @@
-//! Keras HDF5: whole models (`model_config` and `/model_weights`) and weights alone.
+//! HDF5 for Keras: a window of a file opened with limits, lists of strings, tensors read in slabs straight to their place.
 //!
 //! ```text
-//! /                      attributes model_config (whole models), layer_names (weights alone)
-//! /model_weights         attribute  layer_names = [input, block1_conv1, …]
-//!   /block1_conv1        attribute  weight_names = [block1_conv1/kernel:0, block1_conv1/bias:0]
-//!     /block1_conv1/kernel:0        f32 [3, 3, in, out]      Keras 1: block1_conv1_W_1:0
-//!     /block1_conv1/bias:0          f32 [out]                Keras 1: block1_conv1_b_1:0
+//! file:  … │ window: superblock, groups, attributes, datasets │ …      a whole .h5, or the entry of a .keras archive
 //! ```
 //!
-//! Kernels are HWIO and dense weights `[in][out]` already. Big datasets are read in slabs straight to their place.
+//! Types are f16, bf16, f32 and f64 in either byte order, contiguous or chunked, with deflate, shuffle and the other filters
+//! of the reader. No read is longer than [`MAX_READ`], and all tensors together are not longer than the file allows: a
+//! small file that describes huge, aliased or unwritten tensors is an error before anything is allocated for it.
 
-use std::collections::HashSet;
+use std::cell::Cell;
 use std::fmt;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use half::f16;
+use half::{bf16, f16};
+use hdf5_reader::error::{ByteOrder, Error, Result as Hdf5Result};
 use hdf5_reader::group::Group;
-use hdf5_reader::{Attribute, Dataset, Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
-use zerocopy::IntoBytes;
+use hdf5_reader::{
+    Attribute, Dataset, Datatype, ExternalLinkResolver, H5Type, Hdf5File, OpenOptions, SliceInfo,
+    SliceInfoElem, Storage, StorageBuffer,
+};
 
-use crate::graph::{Kind, Role, Spec, Tensor};
+use crate::graph::Tensor;
 
-use super::config;
-use crate::import::outline::{self, Item, Outline};
-use crate::import::{Format, ImportOptions, Imported, Problem};
+use super::super::Problem;
 
-/// Most bytes read at once from a dataset, beside the tensor they go to.
-const SLAB_BYTES: usize = 16 << 20;
-/// Deflate cannot shrink more than so many times.
-const MAX_COMPRESSION: u64 = 1032;
+/// Longest single read of the file, for data as for directories.
+const MAX_READ: usize = 64 << 20;
+/// Values of a contiguous tensor that are read at once.
+const SLAB_VALUES: usize = 1 << 20;
+/// Values of a chunked tensor that are read at once, so that most chunks are decoded once.
+const CHUNKED_SLAB_VALUES: usize = 2 << 20;
+/// Longest object header: attributes beyond 64 KiB do not lie in it.
+const MAX_OBJECT_HEADER: usize = 4 << 20;
+/// Bytes that all tensors of a file may have beyond five quarters of its length: compressed ones are longer than the file.
+const TENSOR_ALLOWANCE: u64 = 16 << 20;
 
-/// Reads a Keras file of `len` bytes.
-pub(in crate::import) fn import(path: &Path, len: u64, options: &ImportOptions) -> Result<Imported, Problem> {
-    let open = OpenOptions::default().with_chunk_cache_bytes(0).with_max_chunk_bytes(1 << 28);
-    let file = Hdf5File::open_with_options(path, open).map_err(|e| hdf5("HDF5 file", e))?;
-    let root = file.root_group().map_err(|e| hdf5("root group", e))?;
-    let mut notes = Vec::new();
-    let attributes = root.attributes().map_err(|e| hdf5("root attributes", e))?;
-    let config = attributes.iter().find(|a| a.name == "model_config");
-    let (format, spec, stored) = if let Some(config) = config {
-        let config = config.read_string().map_err(|e| hdf5("attribute `model_config`", e))?;
-        let spec = config::parse(&config, options, &mut notes)?;
-        let weights = root.group("model_weights").map_err(|e| hdf5("group `model_weights`", e))?;
-        let (_, stored) = stored_layers(&weights)?;
-        check_options(&spec, options)?;
-        (Format::KerasModel, spec, stored)
-    } else {
-        if root.group("layers").is_ok() || root.group("_layer_checkpoint_dependencies").is_ok() {
-            return Err(Problem::UnsupportedFormat { what: "a Keras 3 .weights.h5 file" });
-        }
-        let (names, stored) = stored_layers(&root)?;
-        let outline = outline_of(&names, &stored, options)?;
-        let name = path.file_stem().map_or_else(|| "vgg".into(), |s| s.to_string_lossy().into_owned());
-        let spec = outline::to_spec(&name, &outline, options, &mut notes)?;
-        (Format::KerasWeights, spec, stored)
-    };
-    let order = assign(&spec, &stored, &mut notes)?;
-    let graph = spec.attach(|layer_idx, role, expected| {
-        let layer = &spec.layers[layer_idx].name;
-        let Some(stored) = order[layer_idx].map(|i| &stored[i]) else {
-            return Err(Problem::MissingLayer { layer: layer.clone(), expected: expected.to_vec() });
-        };
-        let found = match role {
-            Role::Kernel => stored.tensor(layer, expected.len(), "kernel", expected),
-            // `use_bias=False`: the kernel is all there is.
-            Role::Bias if stored.tensors.len() == 1 => return Ok(None),
-            Role::Bias => stored.tensor(layer, 1, "bias", expected),
-            _ => return Ok(None),
-        };
-        found?.read(len, expected).map(Some)
-    })?;
-    Ok(Imported { graph, format, notes })
+/// Part of a file, addressed from 0.
+struct Window {
+    file: Mutex<File>,
+    start: u64,
+    len: u64,
 }
 
-fn hdf5(what: impl Into<String>, error: impl fmt::Display) -> Problem {
+impl Storage for Window {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_range(&self, offset: u64, len: usize) -> Hdf5Result<StorageBuffer> {
+        let needed = len as u64;
+        if offset.checked_add(needed).is_none_or(|end| end > self.len) {
+            let available = self.len.saturating_sub(offset);
+            return Err(Error::UnexpectedEof { offset, needed, available });
+        }
+        if len > MAX_READ {
+            return Err(Error::ResourceLimit(format!("a read of {len} bytes, expected at most {MAX_READ}")));
+        }
+        let mut bytes = vec![0; len];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start + offset))?;
+        file.read_exact(&mut bytes)?;
+        Ok(StorageBuffer::from_vec(bytes))
+    }
+}
+
+/// Links to other files are errors: the reader alone would pass over them.
+struct NoOtherFiles;
+
+impl ExternalLinkResolver for NoOtherFiles {
+    fn resolve_external_link(&self, filename: &str) -> Hdf5Result<Option<Hdf5File>> {
+        Err(Error::InvalidData(format!("a link to another file, `{}`", filename.escape_debug())))
+    }
+}
+
+/// An HDF5 file.
+pub(super) struct H5 {
+    /// Its root group.
+    pub(super) root: Group,
+    len: u64,
+    /// Bytes of tensors that may still be read.
+    budget: Cell<u64>,
+}
+
+impl H5 {
+    /// Opens `len` bytes of `file` from `start` on; `whole` is the length of what the user has on disk.
+    pub(super) fn open(file: File, start: u64, len: u64, whole: u64) -> Result<Self, Problem> {
+        let budget = most_bytes(whole);
+        let most = usize::try_from(budget).unwrap_or(usize::MAX).min(MAX_READ);
+        let options = OpenOptions::default()
+            .with_chunk_cache_bytes(0)
+            .with_max_chunk_bytes(most)
+            .with_max_read_bytes(most)
+            .with_max_object_header_bytes(MAX_OBJECT_HEADER)
+            .with_external_link_resolver(Arc::new(NoOtherFiles));
+        let window = Arc::new(Window { file: Mutex::new(file), start, len });
+        let file = Hdf5File::from_storage_with_options(window, options).map_err(|e| hdf5("HDF5 file", e))?;
+        let root = file.root_group().map_err(|e| hdf5("root group", e))?;
+        Ok(Self { root, len: whole, budget: Cell::new(budget) })
+    }
+
+    /// The values of `dataset` in f32, if it has the shape `expected`. `layer` and `what` name it in messages.
+    pub(super) fn tensor(
+        &self,
+        dataset: &Dataset,
+        layer: &str,
+        what: &'static str,
+        expected: &[usize],
+    ) -> Result<Tensor, Problem> {
+        let found = shape(dataset);
+        if found != expected {
+            let expected = format!("{expected:?}");
+            return Err(Problem::WeightShape { layer: layer.into(), what: what.into(), found, expected });
+        }
+        let format = Format::of(dataset).map_err(|found| Problem::DataType {
+            layer: layer.into(),
+            what: what.into(),
+            found,
+        })?;
+        let values: u64 = dataset.shape().iter().fold(1, |n, &d| n.saturating_mul(d));
+        let need = values.saturating_mul(format.size());
+        let left = self.budget.get().checked_sub(need);
+        let (Some(left), Ok(values)) = (left, usize::try_from(values)) else {
+            let len = self.len;
+            return Err(Problem::TensorTooLarge { layer: layer.into(), what: what.into(), need, len });
+        };
+        self.budget.set(left);
+        let place = || format!("layer `{layer}`: {what}");
+        let mut data = vec![0f32; values];
+        match format {
+            Format::Bf16 => read_slabs::<Value<true>>(dataset, &mut data, |v| v.0),
+            Format::Ieee(_) => read_slabs::<Value<false>>(dataset, &mut data, |v| v.0),
+        }
+        .map_err(|e| hdf5(place(), e))?;
+        Tensor::new(expected.to_vec(), data).ok_or_else(|| hdf5(place(), "wrong length"))
+    }
+}
+
+/// Bytes that the tensors of a file of `len` bytes may have, and what it inflates to.
+pub(super) fn most_bytes(len: u64) -> u64 {
+    (len / 4).saturating_mul(5).saturating_add(TENSOR_ALLOWANCE)
+}
+
+pub(super) fn hdf5(what: impl Into<String>, error: impl fmt::Display) -> Problem {
     Problem::Hdf5 { what: what.into(), message: error.to_string() }
 }
 
-/// The weights of one layer.
-struct Stored {
-    /// Group they lie in: the layer, or the nested model it belongs to.
-    group: String,
-    /// Layer the weights' names say: the component before the last.
-    owner: String,
-    tensors: Vec<(String, Dataset)>,
+/// Length of each axis.
+pub(super) fn shape(dataset: &Dataset) -> Vec<usize> {
+    dataset.shape().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect()
 }
 
-/// Names in `layer_names`, in order, and the layers among them that have weights.
-fn stored_layers(root: &Group) -> Result<(Vec<String>, Vec<Stored>), Problem> {
-    let names = strings(root, "layer_names")?.ok_or_else(|| Problem::Missing {
-        place: "attribute `layer_names`".into(),
-        expected: "the list of layers Keras writes",
-    })?;
-    let mut seen = HashSet::new();
-    let mut stored: Vec<Stored> = Vec::new();
-    for layer in &names {
-        if !seen.insert(layer) {
-            return Err(Problem::DuplicateLayer { name: layer.clone() });
-        }
-        let group = root.group(layer).map_err(|e| hdf5(format!("layer `{layer}`"), e))?;
-        let weights = strings(&group, "weight_names")?.ok_or_else(|| Problem::Missing {
-            place: format!("layer `{layer}`: attribute `weight_names`"),
-            expected: "the list of weights Keras writes",
-        })?;
-        let first = stored.len();
-        for weight in weights {
-            let owner = weight.rsplit('/').nth(1).unwrap_or(layer).to_string();
-            let dataset = dataset(&group, &weight)
-                .map_err(|e| hdf5(format!("layer `{layer}`: weight `{weight}`"), e))?;
-            match stored[first..].iter_mut().find(|s| s.owner == owner) {
-                Some(s) if s.tensors.iter().any(|(name, _)| *name == weight) => {
-                    return Err(Problem::DuplicateTensor { name: weight });
-                }
-                Some(s) => s.tensors.push((weight, dataset)),
-                None => stored.push(Stored { group: layer.clone(), owner, tensors: vec![(weight, dataset)] }),
-            }
-        }
-    }
-    Ok((names, stored))
-}
-
-fn dataset(group: &Group, path: &str) -> Result<Dataset, hdf5_reader::error::Error> {
+/// Dataset `path` below `group`.
+pub(super) fn dataset(group: &Group, path: &str) -> Hdf5Result<Dataset> {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut group = group.clone();
     for part in folders.split('/').filter(|p| !p.is_empty()) {
@@ -130,7 +163,7 @@ fn dataset(group: &Group, path: &str) -> Result<Dataset, hdf5_reader::error::Err
 }
 
 /// A list of strings, which Keras splits into `name0`, `name1`… when it is long, and writes as floats when it is empty.
-fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Problem> {
+pub(super) fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Problem> {
     let what = || format!("group `{}`: attribute `{name}`", group.name());
     let attributes = group.attributes().map_err(|e| hdf5(what(), e))?;
     let read = |a: &Attribute| match a.num_elements() {
@@ -151,256 +184,142 @@ fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Problem> {
     Ok(parts)
 }
 
-/// The network as names and shapes of a weights-only file show it.
-fn outline_of(names: &[String], stored: &[Stored], options: &ImportOptions) -> Result<Outline, Problem> {
-    let mut outline = Outline::new();
-    let mut block: Option<&str> = None;
-    let named_pools = names.iter().any(|n| word(n) == Word::Pool);
-    for name in names {
-        let Some(stored) = stored.iter().find(|s| s.group == *name) else {
-            match word(name) {
-                Word::Pool => outline.push((name.clone(), Item::Pool)),
-                Word::Gap => outline.push((name.clone(), Item::GlobalAvgPool)),
-                Word::Flatten => outline.push((name.clone(), Item::Flatten)),
-                Word::Dropout => outline.push((name.clone(), Item::Dropout)),
-                Word::Nothing => {}
-                Word::Unknown if options.arch.is_some() => {}
-                Word::Unknown => return Err(Problem::ArchUnknown { layer: name.clone() }),
-            }
-            continue;
-        };
-        let kernel = stored.tensors.iter().map(|(_, d)| d).find(|d| d.ndim() >= 2);
-        let dims: Vec<usize> = kernel.map_or_else(Vec::new, shape);
-        let item = match dims[..] {
-            [height, width, inputs, filters] if height == width => {
-                let new_block = block_of(name);
-                if !named_pools && options.arch.is_none() {
-                    let Some(new_block) = new_block else {
-                        return Err(Problem::ArchUnknown { layer: name.clone() });
-                    };
-                    if let Some(done) = block.filter(|b| *b != new_block) {
-                        outline.push((format!("{done}_pool"), Item::Pool));
+/// How the values of a dataset are stored.
+enum Format {
+    /// f16, f32 or f64, in the byte order of the dataset's type.
+    Ieee(u64),
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl Format {
+    fn of(dataset: &Dataset) -> Result<Self, String> {
+        match *dataset.dtype() {
+            Datatype::FloatingPoint { size, .. } => {
+                // Class and flags, size, bit offset and precision, then the widths of exponent and mantissa.
+                let raw = dataset.raw_datatype().unwrap_or_default();
+                match (size, raw.get(13), raw.get(15)) {
+                    (2, Some(5), Some(10)) | (4, Some(8), Some(23)) | (8, Some(11), Some(52)) => {
+                        Ok(Self::Ieee(size.into()))
                     }
-                    block = Some(new_block);
+                    (2, Some(8), Some(7)) => Ok(Self::Bf16),
+                    _ => Err(format!("f{} of another kind than IEEE 754", u32::from(size) * 8)),
                 }
-                Item::Conv { filter_size: height, inputs, filters }
             }
-            [inputs, units] => {
-                if let Some(done) = block.take() {
-                    outline.push((format!("{done}_pool"), Item::Pool));
-                }
-                Item::Dense { inputs, units }
+            // NumPy knows no bfloat16: Keras stores it as two opaque bytes.
+            Datatype::Opaque { size: 2, .. } => Ok(Self::Bf16),
+            Datatype::FixedPoint { size, signed, .. } => {
+                Err(format!("{}{}", if signed { "i" } else { "u" }, u32::from(size) * 8))
             }
+            Datatype::String { .. } | Datatype::VarLen { .. } => Err("text".into()),
+            _ => Err("no number type".into()),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Ieee(size) => *size,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// Reads `dataset` row-major into `data`, a slab at a time: the reader holds what it reads several times over.
+fn read_slabs<T: H5Type>(dataset: &Dataset, data: &mut [f32], value: impl Fn(&T) -> f32) -> Hdf5Result<()> {
+    let dims = dataset.shape();
+    if dims.is_empty() || data.is_empty() {
+        let read = dataset.read_array::<T>()?;
+        read.iter().zip(data).for_each(|(from, to)| *to = value(from));
+        return Ok(());
+    }
+    let chunks = dataset.chunks();
+    let most = if chunks.is_some() { CHUNKED_SLAB_VALUES } else { SLAB_VALUES } as u64;
+    // Along `axis` a slab takes `step` of `inner` values each; the axes before it are walked one by one.
+    let mut axis = dims.len() - 1;
+    let mut inner = 1u64;
+    while axis > 0 && inner.saturating_mul(dims[axis]) <= most {
+        inner *= dims[axis];
+        axis -= 1;
+    }
+    let mut step = (most / inner).clamp(1, dims[axis]);
+    if let Some(&chunk) = chunks.as_ref().and_then(|c| c.get(axis)).filter(|&&c| u64::from(c) < step) {
+        step -= step % u64::from(chunk.max(1));
+    }
+    let mut outer = vec![0u64; axis];
+    let mut rest = data;
+    loop {
+        for start in (0..dims[axis]).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+            let end = (start + step).min(dims[axis]);
+            let slice = |start, end| SliceInfoElem::Slice { start, end, step: 1 };
+            let selections = (outer.iter().map(|&i| slice(i, i + 1)))
+                .chain([slice(start, end)])
+                .chain(dims[axis + 1..].iter().map(|&d| slice(0, d)))
+                .collect();
+            let read = dataset.read_slice::<T>(&SliceInfo { selections })?;
+            let (slab, behind) = std::mem::take(&mut rest)
+                .split_at_mut_checked(read.len())
+                .ok_or_else(|| Error::InvalidData("a slab is longer than the tensor".into()))?;
+            read.iter().zip(slab).for_each(|(from, to)| *to = value(from));
+            rest = behind;
+        }
+        let Some(next) = (0..axis).rev().find(|&i| outer[i] + 1 < dims[i]) else { return Ok(()) };
+        outer[next] += 1;
+        outer[next + 1..].fill(0);
+    }
+}
+
+/// A number of any float type, as f32; with `BF16` two bytes are a bf16 and not an f16.
+#[derive(Clone, Copy)]
+struct Value<const BF16: bool>(f32);
+
+impl<const BF16: bool> Value<BF16> {
+    fn decode(bytes: &[u8], order: ByteOrder) -> Option<Self> {
+        let little = order == ByteOrder::LittleEndian;
+        let value = match *bytes {
+            [a, b] => {
+                let bits = if little { u16::from_le_bytes([a, b]) } else { u16::from_be_bytes([a, b]) };
+                if BF16 { bf16::from_bits(bits).to_f32() } else { f16::from_bits(bits).to_f32() }
+            }
+            [a, b, c, d] if little => f32::from_le_bytes([a, b, c, d]),
+            [a, b, c, d] => f32::from_be_bytes([a, b, c, d]),
             _ => {
-                let shapes: Vec<Vec<usize>> = stored.tensors.iter().map(|(_, d)| shape(d)).collect();
-                let what = format!("a layer with weights of shapes {shapes:?}");
-                return Err(Problem::UnsupportedLayer { layer: name.clone(), what });
+                let bytes = <[u8; 8]>::try_from(bytes).ok()?;
+                (if little { f64::from_le_bytes(bytes) } else { f64::from_be_bytes(bytes) }) as f32
             }
         };
-        outline.push((name.clone(), item));
-    }
-    Ok(outline)
-}
-
-#[derive(PartialEq)]
-enum Word {
-    Pool,
-    Gap,
-    Flatten,
-    Dropout,
-    Nothing,
-    Unknown,
-}
-
-/// What the name of a layer without weights says it does.
-fn word(name: &str) -> Word {
-    if name.starts_with("global_average_pool") || name == "gap" || name == "avg_pool" {
-        Word::Gap
-    } else if name.starts_with("max_pool")
-        || name.starts_with("maxpool")
-        || (block_of(name).is_some() && name.ends_with("_pool"))
-    {
-        Word::Pool
-    } else if name.starts_with("flatten") {
-        Word::Flatten
-    } else if name.starts_with("dropout") {
-        Word::Dropout
-    } else if ["input", "activation", "relu", "re_lu", "softmax"].iter().any(|p| name.starts_with(p)) {
-        Word::Nothing
-    } else {
-        Word::Unknown
+        Some(Self(value))
     }
 }
 
-/// `block3` of `block3_conv2`.
-fn block_of(name: &str) -> Option<&str> {
-    let (block, _) = name.split_once('_')?;
-    let number = block.strip_prefix("block")?;
-    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(block)
-}
-
-/// For each layer of `spec` the index of its weights: by name, else, if no name fits at all, by position.
-fn assign(spec: &Spec, stored: &[Stored], notes: &mut Vec<String>) -> Result<Vec<Option<usize>>, Problem> {
-    let weighted = |kind: Kind| matches!(kind, Kind::Conv { .. } | Kind::Dense { .. });
-    let mut order = vec![None; spec.layers.len()];
-    for (layer_idx, layer) in spec.layers.iter().enumerate().filter(|(_, l)| weighted(l.kind)) {
-        let mut found =
-            stored.iter().enumerate().filter(|(_, s)| s.owner == layer.name || s.group == layer.name);
-        order[layer_idx] = found.next().map(|(i, _)| i);
-        if found.next().is_some() {
-            return Err(Problem::DuplicateLayer { name: layer.name.clone() });
-        }
-    }
-    if order.iter().all(Option::is_none) {
-        let slots = (0..order.len()).filter(|&i| weighted(spec.layers[i].kind));
-        for (i, layer_idx) in slots.enumerate().filter(|(i, _)| *i < stored.len()) {
-            order[layer_idx] = Some(i);
-        }
-        notes.push(
-            "layer names are not those of the architecture: weights taken in the order of the file".into(),
-        );
-    }
-    for (i, extra) in stored.iter().enumerate() {
-        if !order.contains(&Some(i)) {
-            return Err(Problem::ExtraLayer { layer: extra.owner.clone(), arch: spec.name.clone() });
-        }
-    }
-    Ok(order)
-}
-
-/// A whole model must agree with what the user says it is.
-fn check_options(spec: &Spec, options: &ImportOptions) -> Result<(), Problem> {
-    let classes = spec.layers.iter().rev().find_map(|l| match l.kind {
-        Kind::Dense { units } => Some(units),
-        _ => None,
-    });
-    if let (Some(found), Some(expected)) = (classes, options.classes)
-        && found != expected
-    {
-        return Err(Problem::Classes { found, expected });
-    }
-    let Some(arch) = options.arch else { return Ok(()) };
-    let kinds = |s: &Spec| -> Vec<String> {
-        let kept = s.layers.iter().filter(|l| !matches!(l.kind, Kind::Dropout { .. }));
-        kept.map(|l| l.kind.to_string()).collect()
-    };
-    let (found, expected) = (kinds(spec), kinds(&arch.spec(spec.input, classes.unwrap_or(1))));
-    let at = |list: &[String], i: usize| list.get(i).cloned().unwrap_or_else(|| "nothing".into());
-    match (0..found.len().max(expected.len())).find(|&i| at(&found, i) != at(&expected, i)) {
-        None => Ok(()),
-        Some(i) => Err(Problem::ArchMismatch {
-            arch: arch.to_string(),
-            position: i + 1,
-            found: at(&found, i),
-            expected: at(&expected, i),
-        }),
-    }
-}
-
-fn shape(dataset: &Dataset) -> Vec<usize> {
-    dataset.shape().iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect()
-}
-
-impl Stored {
-    /// The layer's only tensor of rank `rank`.
-    fn tensor<'a>(
-        &'a self,
-        layer: &'a str,
-        rank: usize,
-        what: &'static str,
-        expected: &[usize],
-    ) -> Result<Found<'a>, Problem> {
-        let missing = || Problem::MissingTensor { layer: layer.into(), what, expected: expected.to_vec() };
-        let is_bias = |name: &str| {
-            let last = name.rsplit('/').next().unwrap_or(name).trim_end_matches(":0");
-            last.starts_with("bias") || last.ends_with("_b") || last.ends_with("_b_1")
-        };
-        let mut fitting = self.tensors.iter().filter(|(name, _)| is_bias(name) == (rank == 1));
-        let (_, dataset) = fitting.next().ok_or_else(missing)?;
-        if let Some((extra, _)) = fitting.next() {
-            let what = format!("weight `{extra}`");
-            return Err(Problem::UnsupportedLayer { layer: layer.into(), what });
-        }
-        Ok(Found { layer, what, dataset })
-    }
-}
-
-fn type_name(dtype: &Datatype) -> String {
+/// Size and byte order of a type that [`Value`] decodes.
+fn layout(dtype: &Datatype) -> Option<(usize, ByteOrder)> {
     match dtype {
-        Datatype::FixedPoint { size, signed, .. } => {
-            format!("{}{}", if *signed { "i" } else { "u" }, u32::from(*size) * 8)
+        Datatype::FloatingPoint { size: size @ (2 | 4 | 8), byte_order } => {
+            Some(((*size).into(), *byte_order))
         }
-        Datatype::FloatingPoint { size, .. } => format!("f{}", u32::from(*size) * 8),
-        Datatype::String { .. } | Datatype::VarLen { .. } => "text".into(),
-        _ => "no number type".into(),
+        Datatype::Opaque { size: 2, .. } => Some((2, ByteOrder::LittleEndian)),
+        _ => None,
     }
 }
 
-/// A dataset found for a layer.
-struct Found<'a> {
-    layer: &'a str,
-    what: &'static str,
-    dataset: &'a Dataset,
-}
-
-impl Found<'_> {
-    /// Its values in f32, from a file of `len` bytes.
-    fn read(&self, len: u64, expected: &[usize]) -> Result<Tensor, Problem> {
-        let Self { layer, what, dataset } = *self;
-        let found = shape(dataset);
-        if found != expected {
-            let expected = format!("{expected:?}");
-            return Err(Problem::WeightShape { layer: layer.into(), what: what.into(), found, expected });
-        }
-        let size = match dataset.dtype() {
-            Datatype::FloatingPoint { size: size @ (2 | 4 | 8), .. } => usize::from(*size),
-            other => {
-                let found = type_name(other);
-                return Err(Problem::DataType { layer: layer.into(), what: what.into(), found });
-            }
-        };
-        let values: u64 = dataset.shape().iter().fold(1, |n, &d| n.saturating_mul(d));
-        let need = values.saturating_mul(size as u64);
-        let most = if dataset.chunks().is_some() { len.saturating_mul(MAX_COMPRESSION) } else { len };
-        let values = usize::try_from(values).ok().filter(|_| need <= most);
-        let Some(values) = values else {
-            return Err(Problem::TensorTooLarge { layer: layer.into(), what: what.into(), need, len });
-        };
-        let data = self.values(values, size).map_err(|e| hdf5(format!("layer `{layer}`: {what}"), e))?;
-        Tensor::new(expected.to_vec(), data)
-            .ok_or_else(|| hdf5(format!("layer `{layer}`: {what}"), "wrong length"))
+impl<const BF16: bool> H5Type for Value<BF16> {
+    fn hdf5_type() -> Datatype {
+        Datatype::FloatingPoint { size: 4, byte_order: ByteOrder::LittleEndian }
     }
 
-    fn values(&self, n: usize, size: usize) -> Result<Vec<f32>, hdf5_reader::error::Error> {
-        let dataset = self.dataset;
-        if size == 2 {
-            let raw = dataset.read_native_bytes()?;
-            return Ok(raw.as_chunks().0.iter().map(|b| f16::from_ne_bytes(*b).to_f32()).collect());
-        }
-        if size == 8 {
-            let raw = dataset.read_native_bytes()?;
-            return Ok(raw.as_chunks().0.iter().map(|b| f64::from_ne_bytes(*b) as f32).collect());
-        }
-        let mut data = vec![0f32; n];
-        let rows = dataset.shape().first().copied().unwrap_or(1);
-        let row = n / usize::try_from(rows).unwrap_or(usize::MAX).max(1);
-        if n * 4 <= SLAB_BYTES || row == 0 {
-            dataset.read_native_bytes_into(data.as_mut_slice().as_mut_bytes())?;
-            return Ok(data);
-        }
-        let step = (SLAB_BYTES / 4 / row).max(1);
-        for (slab, out) in data.chunks_mut(step * row).enumerate() {
-            let start = (slab * step) as u64;
-            let mut selections =
-                vec![SliceInfoElem::Slice { start, end: (start + step as u64).min(rows), step: 1 }];
-            let full = |&d: &u64| SliceInfoElem::Slice { start: 0, end: d, step: 1 };
-            selections.extend(dataset.shape()[1..].iter().map(full));
-            let read = dataset.read_slice::<f32>(&SliceInfo { selections })?;
-            match read.as_slice() {
-                Some(values) if values.len() == out.len() => out.copy_from_slice(values),
-                _ => read.iter().zip(out).for_each(|(from, to)| *to = *from),
-            }
-        }
-        Ok(data)
+    fn from_bytes(bytes: &[u8], dtype: &Datatype) -> Hdf5Result<Self> {
+        layout(dtype)
+            .and_then(|(size, order)| Self::decode(bytes.get(..size)?, order))
+            .ok_or_else(|| Error::InvalidData("not a float".into()))
+    }
+
+    fn element_size(dtype: &Datatype) -> usize {
+        layout(dtype).map_or(4, |(size, _)| size)
+    }
+
+    fn decode_vec(raw: &[u8], dtype: &Datatype, count: usize) -> Option<Hdf5Result<Vec<Self>>> {
+        let (size, order) = layout(dtype)?;
+        let raw = raw.get(..count.checked_mul(size)?)?;
+        raw.chunks_exact(size).map(|bytes| Self::decode(bytes, order)).collect::<Option<Vec<_>>>().map(Ok)
     }
 }
