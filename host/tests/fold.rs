@@ -1,5 +1,6 @@
-//! Canonical graphs: factors a channel fold wherever they can, stay where they cannot, and the function stays the same,
-//! in f32 and on the device's engine.
+//! Canonical graphs compute what the stored ones do.
+//!
+//! Factors a channel fold wherever they can and stay where they cannot, in f32 and on the device's engine.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Importers on real files: the same network from every format, the summary table, types and options.
+//! Importers on real files: the summary table, types and options. `models` compares the files of one network.
 
 mod support;
 
@@ -14,46 +14,6 @@ fn graph(path: &Path, input: Option<&str>) -> (Graph, Format) {
     let input = input.map(|s| s.parse().expect("a shape"));
     let imported = import(path, &ImportOptions { input, ..Default::default() }).expect("imports");
     (imported.graph, imported.format)
-}
-
-#[test]
-fn every_file_of_a_network_gives_the_same_graph() {
-    let Some(models) = shared("models") else { return };
-    let groups: [&[(&str, Option<&str>, Format)]; 4] = [
-        &[
-            ("small_vgg.h5", None, Format::KerasModel),
-            ("small_vgg.keras", None, Format::KerasArchive),
-            ("small_vgg.weights.h5", Some("32x32"), Format::KerasWeights),
-            ("small_vgg_keras2_weights.h5", Some("32x32"), Format::KerasWeights),
-            ("small_vgg_weights_tf_dim_ordering_tf_kernels.h5", Some("32x32"), Format::KerasWeights),
-            ("small_vgg.safetensors", Some("32x32x3"), Format::Safetensors),
-            ("small_vgg.tflite", None, Format::Tflite),
-            ("small_vgg.onnx", None, Format::Onnx),
-            ("small_vgg_torch.onnx", None, Format::Onnx),
-        ],
-        &[
-            ("small_vgg_fc.h5", None, Format::KerasModel),
-            ("small_vgg_fc.keras", None, Format::KerasArchive),
-            ("small_vgg_fc_torchvision.safetensors", Some("32x32"), Format::Safetensors),
-        ],
-        &[
-            ("small_vgg_fc64.h5", None, Format::KerasModel),
-            ("small_vgg_fc64.keras", None, Format::KerasArchive),
-            ("small_vgg_fc64_torchvision.safetensors", None, Format::Safetensors),
-            ("small_vgg_fc64_torch.onnx", None, Format::Onnx),
-        ],
-        &[("small_vgg_bn.h5", None, Format::KerasModel), ("small_vgg_bn.keras", None, Format::KerasArchive)],
-    ];
-    for group in groups {
-        let (first, _) = graph(&models.join(group[0].0), group[0].1);
-        for (file, input, format) in group {
-            let (other, found) = graph(&models.join(file), *input);
-            assert_eq!(found, *format, "{file}");
-            assert_eq!(other.input(), first.input(), "{file}");
-            let canonical = |g: &Graph| g.canonical().expect("folds");
-            assert!(canonical(&other) == canonical(&first), "{file} differs from {}", group[0].0);
-        }
-    }
 }
 
 #[test]

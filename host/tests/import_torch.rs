@@ -1,4 +1,4 @@
-//! Files of PyTorch: the same network as its Keras twin, PyTorch's own outputs, names, types and strides of all kinds.
+//! Files of PyTorch: names, wrappers, types and strides of all kinds.
 
 mod support;
 
@@ -6,11 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use support::torch::{View, dict, legacy, pickle, state_dict, tensor, text, tuple, values, zip};
-use support::{Npy, shared};
 use vgg_edge_host::graph::{Arch, Graph, Op, Shape};
 use vgg_edge_host::import::{Format, ImportError, ImportOptions, Imported, import};
-use vgg_edge_host::preprocess::Preprocess;
-use vgg_edge_host::reference::Reference;
 
 fn open(path: &Path, input: Option<&str>) -> Imported {
     let input = input.map(|s| s.parse().expect("a shape"));
@@ -37,101 +34,6 @@ fn canonical(graph: &Graph) -> Graph {
 fn rows(graph: &Graph) -> Vec<String> {
     let shown = graph.layers().iter().filter(|l| !l.fused);
     shown.map(|l| format!("{} {}", l.name, l.op.kind())).collect()
-}
-
-#[test]
-fn every_file_of_a_network_gives_the_graph_of_its_keras_twin() {
-    let Some(models) = shared("models") else { return };
-    type Files = &'static [(&'static str, Option<&'static str>, Format)];
-    let groups: [(&str, Files); 3] = [
-        (
-            "small_vgg.h5",
-            &[
-                ("small_vgg_torchvision.pth", Some("32x32"), Format::Torch),
-                ("small_vgg_torchvision_legacy.pth", Some("32x32"), Format::TorchLegacy),
-                ("small_vgg.safetensors", Some("32x32"), Format::Safetensors),
-            ],
-        ),
-        ("small_vgg_fc.h5", &[("small_vgg_fc_torchvision.pth", Some("32x32"), Format::Torch)]),
-        ("small_vgg_fc64.h5", &[("small_vgg_fc64_torchvision.pth", None, Format::Torch)]),
-    ];
-    for (twin, files) in groups {
-        let twin = open(&models.join(twin), None).graph;
-        for (file, input, format) in files {
-            let found = open(&models.join(file), *input);
-            assert_eq!(found.format, *format, "{file}");
-            assert!(canonical(&found.graph) == canonical(&twin), "{file} differs from its twin");
-        }
-    }
-    let [pth, safetensors] = ["pth", "safetensors"]
-        .map(|end| open(&models.join(format!("small_vgg_bn_torchvision.{end}")), Some("32x32")).graph);
-    assert!(pth == safetensors);
-}
-
-/// Largest difference of two answers, and the largest of the first.
-fn differ(a: &[f32], b: &[f32]) -> (f32, f32) {
-    assert_eq!(a.len(), b.len());
-    assert!(a.iter().chain(b).all(|v| v.is_finite()));
-    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    (worst, a.iter().fold(0.0, |w, v| v.abs().max(w)))
-}
-
-#[test]
-fn outputs_are_those_of_pytorch() {
-    let Some(models) = shared("models") else { return };
-    let golden = |name: &str| Npy::read(&models.join("golden").join(format!("{name}.npy")));
-    let cases = [
-        ("small_vgg_torchvision.pth", Some("32x32"), "golden_images_u8_nhwc_rgb", "small_vgg_torch"),
-        ("small_vgg_torchvision_legacy.pth", Some("32x32"), "golden_images_u8_nhwc_rgb", "small_vgg_torch"),
-        ("small_vgg_bn_torchvision.pth", Some("32x32"), "golden_images_u8_nhwc_rgb", "small_vgg_bn_torch"),
-        (
-            "small_vgg_bn_torchvision.safetensors",
-            Some("32x32"),
-            "golden_images_u8_nhwc_rgb",
-            "small_vgg_bn_torch",
-        ),
-        ("small_vgg_fc_torchvision.pth", Some("32x32"), "golden_images_u8_nhwc_rgb", "small_vgg_fc_torch"),
-        ("small_vgg_fc64_torchvision.pth", None, "small_vgg_fc64_input_u8_nhwc_rgb", "small_vgg_fc64_torch"),
-    ];
-    for (file, input, pictures, outputs) in cases {
-        let graph = open(&models.join(file), input).graph;
-        let (rule, _) = Preprocess::find(None, &models.join("small_vgg.h5"), graph.input()).expect("a rule");
-        let (pictures, logits) = (golden(pictures), golden(&format!("{outputs}_logits")));
-        let reference = Reference::new(&graph).expect("builds");
-        let (mut worst, mut largest, mut worst_probability) = (0f32, 0f32, 0f32);
-        for i in 0..16 {
-            let answer = reference.run(&rule.normalize(pictures.u8_row(i)).expect("pixels")).expect("runs");
-            let expected = logits.f32_row(i);
-            let (difference, size) = differ(&expected, &answer.logits);
-            (worst, largest) = (worst.max(difference), largest.max(size));
-            let probabilities = vgg_edge_host::reference::softmax(&expected);
-            worst_probability = worst_probability.max(differ(&probabilities, &answer.probabilities).0);
-        }
-        println!(
-            "{file}: logits differ by {worst:.1e} of {largest:.1}, probabilities by {worst_probability:.1e}"
-        );
-        assert!(worst <= 1e-3 * largest, "{file}: logits differ by {worst} of {largest}");
-        assert!(worst_probability <= 1e-4, "{file}: probabilities differ by {worst_probability}");
-    }
-}
-
-#[test]
-fn batch_normalization_gives_what_the_folded_twin_gives() {
-    let Some(models) = shared("models") else { return };
-    let folded = open(&models.join("small_vgg_torchvision.pth"), Some("32x32")).graph;
-    let normalized = open(&models.join("small_vgg_bn_torchvision.pth"), Some("32x32"));
-    assert!(normalized.notes.iter().any(|n| n.contains("epsilon 1e-5")), "{:?}", normalized.notes);
-    let norms = normalized.graph.layers().iter().filter(|l| matches!(l.op, Op::BatchNorm { .. })).count();
-    assert_eq!(norms, 13);
-    let pictures = Npy::read(&models.join("golden/golden_images_u8_nhwc_rgb.npy"));
-    let (rule, _) = Preprocess::find(None, &models.join("small_vgg.h5"), folded.input()).expect("a rule");
-    let [a, b] = [&folded, &normalized.graph].map(|graph| Reference::new(graph).expect("builds"));
-    for i in 0..16 {
-        let picture = rule.normalize(pictures.u8_row(i)).expect("pixels");
-        let (difference, _) =
-            differ(&a.run(&picture).expect("runs").logits, &b.run(&picture).expect("runs").logits);
-        assert!(difference <= 1e-4, "logits differ by {difference}");
-    }
 }
 
 const CONV: (&str, &[usize]) = ("features.0.weight", &[4, 3, 3, 3]);
