@@ -293,8 +293,9 @@ fn keras_files_by_class() {
             "layer `conv2d`: name says neither convolution block nor pooling, expected names as block1_conv1 and \
              block1_pool, or an architecture"
         }),
-        (file("bad_default_names"), arch, {
-            "layer `block1_conv1`: kernel has shape [3, 3, 3, 4], expected [3, 3, 3, 64]"
+        (file("bad_default_names"), arch, "the file has 2 convolutions, expected the 8 of vgg11"),
+        (file("tiny"), ImportOptions { arch: Some(Arch::Vgg11), ..size }, {
+            "the model is not vgg11: layer 1 is Conv2D 3x3, 4 filters, expected Conv2D 3x3, 64 filters"
         }),
         (file("bad_residual"), size, &text("layer `add`: add")),
         (file("bad_depthwise"), size, &text("layer `depthwise`: depthwise_conv2d with weights")),
