@@ -159,12 +159,12 @@ fn weights_that_are_none() {
     fails(
         dir.path(),
         &format!("quantize text.h5 {out} {preset}"),
-        "error: import text.h5: the file is text, expected Keras (.keras, .h5), PyTorch (.pth), safetensors or TFLite (.tflite)\n",
+        "error: import text.h5: the file is text, expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite\n",
     );
     fails(
         dir.path(),
         &format!("quantize zero.h5 {out} {preset}"),
-        "error: import zero.h5: the file is empty, expected Keras (.keras, .h5), PyTorch (.pth), safetensors or TFLite (.tflite)\n",
+        "error: import zero.h5: the file is empty, expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite\n",
     );
     let ran = host(dir.path(), &format!("quantize half.h5 {out} {preset}"));
     assert_eq!(ran.code, Some(1));

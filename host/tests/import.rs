@@ -28,6 +28,8 @@ fn every_file_of_a_network_gives_the_same_graph() {
             ("small_vgg_weights_tf_dim_ordering_tf_kernels.h5", Some("32x32"), Format::KerasWeights),
             ("small_vgg.safetensors", Some("32x32x3"), Format::Safetensors),
             ("small_vgg.tflite", None, Format::Tflite),
+            ("small_vgg.onnx", None, Format::Onnx),
+            ("small_vgg_torch.onnx", None, Format::Onnx),
         ],
         &[
             ("small_vgg_fc.h5", None, Format::KerasModel),
@@ -38,6 +40,7 @@ fn every_file_of_a_network_gives_the_same_graph() {
             ("small_vgg_fc64.h5", None, Format::KerasModel),
             ("small_vgg_fc64.keras", None, Format::KerasArchive),
             ("small_vgg_fc64_torchvision.safetensors", None, Format::Safetensors),
+            ("small_vgg_fc64_torch.onnx", None, Format::Onnx),
         ],
         &[("small_vgg_bn.h5", None, Format::KerasModel), ("small_vgg_bn.keras", None, Format::KerasArchive)],
     ];
@@ -185,7 +188,7 @@ fn a_large_dense_layer_is_permuted_across_slabs() {
     std::fs::write(&path, safetensors::serialize(views, None).expect("serializes")).expect("writes");
     let (graph, _) = graph(&path, None);
     assert_eq!(graph.input(), Shape::new(2 * side, 2 * side, 3));
-    let layer = graph.layers().iter().find(|l| l.name == "dense").expect("the dense layer");
+    let layer = graph.layers().iter().find(|l| l.name == "classifier.0").expect("the dense layer");
     let weights = layer.op.kernel().expect("it has weights");
     assert_eq!(weights.shape(), [inputs, units]);
     for (row, values) in weights.data().chunks(units).enumerate() {

@@ -83,10 +83,7 @@ fn a_file_without_its_head_is_a_feature_extractor() {
 #[test]
 fn what_keras_writes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/import");
-    let Ok(index) = std::fs::read(folder.join("keras.json")) else {
-        eprintln!("not run: {} has no keras.json", folder.display());
-        return;
-    };
+    let index = std::fs::read(folder.join("keras.json")).expect("the list of files");
     let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
     let mut first: HashMap<String, (String, Graph)> = HashMap::new();
     let mut wrong = Vec::new();
@@ -104,10 +101,8 @@ fn what_keras_writes() {
         let imported = import(&folder.join(file), &options);
         let imported = match (imported, entry["refused"].as_str()) {
             (Ok(imported), None) => imported,
-            (Err(error), Some(refused)) => {
-                println!("{file} [{refused}]: {}", error.problem);
-                continue;
-            }
+            // Messages: tests/import_errors/keras.rs.
+            (Err(_), Some(_)) => continue,
             (Ok(_), Some(refused)) => {
                 wrong.push(format!("{file} imports, expected to be refused: {refused}"));
                 continue;

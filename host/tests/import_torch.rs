@@ -42,7 +42,8 @@ fn rows(graph: &Graph) -> Vec<String> {
 #[test]
 fn every_file_of_a_network_gives_the_graph_of_its_keras_twin() {
     let Some(models) = shared("models") else { return };
-    let groups: [(&str, &[(&str, Option<&str>, Format)]); 3] = [
+    type Files = &'static [(&'static str, Option<&'static str>, Format)];
+    let groups: [(&str, Files); 3] = [
         (
             "small_vgg.h5",
             &[
@@ -346,4 +347,22 @@ fn an_architecture_by_name_agrees_with_its_batch_normalized_variant_too() {
         error.ends_with("layer `features.4`: weight has shape [128, 64, 3, 3], expected [64, 64, 3, 3]"),
         "{error}"
     );
+}
+
+/// Peak memory of an import stays near the file's size. Needs a VGG16 state_dict, 553 MB, in `VGG_EDGE_VGG16_PTH`.
+#[test]
+fn a_full_vgg16_needs_little_more_memory_than_its_file() {
+    let Some(path) = std::env::var_os("VGG_EDGE_VGG16_PTH") else {
+        eprintln!("not run: VGG_EDGE_VGG16_PTH names no VGG16 state_dict");
+        return;
+    };
+    let bytes = fs::metadata(&path).expect("the file is there").len();
+    let graph = open(Path::new(&path), None).graph;
+    assert_eq!((graph.params(), graph.input()), (138_357_544, Shape::new(224, 224, 3)));
+    if let Ok(status) = fs::read_to_string("/proc/self/status") {
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("peak memory");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        println!("peak memory {} MB for a file of {} MB", kib * 1024 / 1_000_000, bytes / 1_000_000);
+        assert!(kib * 1024 * 2 < bytes * 3, "peak memory {kib} KiB for a file of {bytes} bytes");
+    }
 }

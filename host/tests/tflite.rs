@@ -335,6 +335,8 @@ fn what_is_concluded_is_said() {
     named.named("conv").name = "a;conv".into();
     named.named("pool").name = "a;pool".into();
     named.named("mean").name = String::new();
+    // What would break a line of output is replaced.
+    named.named("dense").name = "den\nse\u{1b}".into();
     let names: Vec<String> = graph(&named).layers().iter().map(|l| l.name.clone()).collect();
-    assert_eq!(names, ["a", "a_relu", "a_2", "tensor 6", "dense", "softmax"]);
+    assert_eq!(names, ["a", "a_relu", "a_2", "tensor 6", "den\u{fffd}se\u{fffd}", "softmax"]);
 }

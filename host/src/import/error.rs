@@ -6,14 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ArchiveProblem, KerasProblem, TfliteProblem, TorchProblem};
+use super::{ArchiveProblem, KerasProblem, OnnxProblem, TfliteProblem, TorchProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
 pub(super) const SUPPORTED: &str = "Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, \
                                     ReLU, Softmax";
 /// Formats an importer knows, as messages list them.
-const FORMATS: &str = "Keras (.keras, .h5), PyTorch (.pth), safetensors or TFLite (.tflite)";
+const FORMATS: &str = "Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite";
 
 /// A file that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -109,11 +109,13 @@ pub enum Problem {
     #[error(transparent)]
     Keras(#[from] KerasProblem),
     #[error(transparent)]
+    Tflite(#[from] TfliteProblem),
+    #[error(transparent)]
+    Onnx(#[from] OnnxProblem),
+    #[error(transparent)]
     Archive(#[from] ArchiveProblem),
     #[error(transparent)]
     Torch(#[from] TorchProblem),
-    #[error(transparent)]
-    Tflite(#[from] TfliteProblem),
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
@@ -151,9 +153,10 @@ impl Problem {
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
             Self::Keras(e) => e.kind(),
+            Self::Tflite(e) => e.kind(),
+            Self::Onnx(e) => e.kind(),
             Self::Archive(e) => e.kind(),
             Self::Torch(e) => e.kind(),
-            Self::Tflite(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

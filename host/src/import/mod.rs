@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
 //! | `PK\x03\x04`, with `model.weights.h5` in it | Keras archive | `keras` |
+//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
+//! | ir_version, a small varint of field 1 | ONNX | `onnx` |
 //! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
 //! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
 //! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
-//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -22,6 +23,7 @@
 mod archive;
 mod error;
 mod keras;
+mod onnx;
 mod options;
 mod outline;
 mod stored;
@@ -36,6 +38,7 @@ use std::path::Path;
 pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
 pub use keras::KerasProblem;
+pub use onnx::OnnxProblem;
 pub use tflite::TfliteProblem;
 pub use torch::{PickleProblem, TorchProblem};
 
@@ -63,12 +66,14 @@ pub enum Format {
     KerasWeights,
     /// safetensors with PyTorch's names.
     Safetensors,
+    /// TFLite, float.
+    Tflite,
+    /// ONNX.
+    Onnx,
     /// Archive of `torch.save`.
     Torch,
     /// `torch.save` before PyTorch 1.6.
     TorchLegacy,
-    /// TFLite, float.
-    Tflite,
 }
 
 impl fmt::Display for Format {
@@ -78,9 +83,10 @@ impl fmt::Display for Format {
             Self::KerasModel => "Keras HDF5 model",
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
+            Self::Tflite => "TFLite model",
+            Self::Onnx => "ONNX model",
             Self::Torch => "PyTorch state_dict",
             Self::TorchLegacy => "PyTorch state_dict, legacy format",
-            Self::Tflite => "TFLite model",
         })
     }
 }
@@ -112,6 +118,8 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     file.rewind()?;
     match sniff(&start, len)? {
         Sniffed::Hdf5 => keras::import_h5(file, len, path, options),
+        Sniffed::Onnx => onnx::import(path, file, len, options),
+        Sniffed::Tflite => tflite::import(file, len, options),
         Sniffed::Zip => {
             let archive = archive::Archive::open(&mut file, len)?;
             if keras::is_keras(&archive) {
@@ -124,7 +132,6 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
                 })
             }
         }
-        Sniffed::Tflite => tflite::import(file, len, options),
         Sniffed::Safetensors => torch::import_safetensors(file, len, options),
         Sniffed::TorchLegacy => torch::import_legacy(file, len, options),
     }
@@ -134,8 +141,9 @@ enum Sniffed {
     Hdf5,
     Zip,
     Safetensors,
-    TorchLegacy,
     Tflite,
+    Onnx,
+    TorchLegacy,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -148,14 +156,14 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     if [0, 512, 1024, 2048].iter().any(|&at| start.get(at..).is_some_and(|s| s.starts_with(HDF5))) {
         return Ok(Sniffed::Hdf5);
     }
+    if start.get(4..8) == Some(b"TFL3") {
+        return Ok(Sniffed::Tflite);
+    }
     if start.starts_with(b"PK\x03\x04") {
         return Ok(Sniffed::Zip);
     }
     if torch::is_legacy(start) {
         return Ok(Sniffed::TorchLegacy);
-    }
-    if start.get(4..8) == Some(b"TFL3") {
-        return Ok(Sniffed::Tflite);
     }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
@@ -168,7 +176,7 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
         _ if start.get(257..262) == Some(b"ustar") => {
             Problem::UnsupportedFormat { what: "a tar archive (PyTorch before 0.1.10)" }
         }
-        [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
+        [8, 1..=32, ..] => return Ok(Sniffed::Onnx),
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
         _ => Problem::UnknownFormat { found: "of no known format" },

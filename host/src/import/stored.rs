@@ -11,9 +11,10 @@
 //! is one slab of [`SLAB_BYTES`].
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use half::{bf16, f16};
+use zerocopy::IntoBytes;
 
 use crate::graph::{Shape, Tensor};
 
@@ -23,7 +24,7 @@ use super::Problem;
 pub(super) const SLAB_BYTES: usize = 16 << 20;
 
 /// A number type of weights, little-endian.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Dtype {
     F16,
     Bf16,
@@ -41,7 +42,7 @@ impl Dtype {
         }
     }
 
-    fn decode(self, raw: &[u8], values: &mut Vec<f32>) {
+    pub(super) fn decode(self, raw: &[u8], values: &mut Vec<f32>) {
         match self {
             Self::F16 => values.extend(raw.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
             Self::Bf16 => values.extend(raw.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
@@ -52,7 +53,7 @@ impl Dtype {
 }
 
 /// Where a tensor lies: `start` is the file's byte with its first value, strides are in values, slowest axis first.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Stored {
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
@@ -109,12 +110,11 @@ impl Filter {
 }
 
 /// Axes of stored dense weights, slowest first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Dense {
     /// PyTorch, TFLite and ONNX' `transB`.
     OutIn,
     /// Keras and ONNX' MatMul.
-    #[allow(dead_code, reason = "read by the importer of ONNX")]
     InOut,
 }
 
@@ -129,6 +129,25 @@ impl Source {
     /// A file of `len` bytes.
     pub(super) fn new(file: File, len: u64) -> Self {
         Self { file, len }
+    }
+
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The same file once more.
+    pub(super) fn try_clone(&self) -> Result<Self, Problem> {
+        Ok(Self { file: self.file.try_clone()?, len: self.len })
+    }
+
+    /// A file of these values, f32, which is gone when it is closed.
+    pub(super) fn of_values(values: &[f32]) -> Result<Self, Problem> {
+        let mut file = tempfile::tempfile()?;
+        for part in values.chunks(1 << 18) {
+            file.write_all(part.as_bytes())?;
+        }
+        Ok(Self { file, len: size_of_val(values) as u64 })
     }
 
     /// Some bytes of the file.

@@ -67,10 +67,12 @@ fn safetensors_files() {
         (raw("{}"), none, "a convolution is missing, expected one that takes the picture"),
         (good[..good.len() - 8].to_vec(), none, "tensors end at byte 815, but the file has 807 bytes"),
         ([good.as_slice(), &[0; 4]].concat(), none, "tensors end at byte 815, but the file has 819 bytes"),
-        (nan, none, "layer `dense`: kernel value 31 is NaN, expected a finite number"),
-        (torch(&[CONV, BIAS]), none, {
-            "the input size is not in the file (a network without dense layers takes any), expected it to be given"
-        }),
+        (nan, none, "layer `classifier.0`: kernel value 31 is NaN, expected a finite number"),
+        (
+            torch(&[CONV, BIAS]),
+            none,
+            "the input size is not in the file (a network without dense layers takes any), expected it to be given",
+        ),
         (torch(&[DENSE]), none, "a convolution is missing, expected one that takes the picture"),
         (
             torch(&[BIAS, DENSE]),
@@ -95,7 +97,7 @@ fn safetensors_files() {
         (
             torch(&[("features.0.weight", "F32", &[4, 3, 5, 5]), DENSE]),
             none,
-            "layer `block1_conv1`: filter is 5x5, expected 3x3 or 1x1",
+            "layer `features.0`: filter is 5x5, expected 3x3 or 1x1",
         ),
         (
             torch(&[CONV, ("features.2.weight", "F32", &[4, 6, 3, 3]), DENSE]),
@@ -105,8 +107,7 @@ fn safetensors_files() {
         (
             torch(&[CONV, conv2("features.5.weight"), DENSE]),
             none,
-            "layer `features.5`: index is 5 after the convolution before it, expected 2 (convolution, relu) or 3 (and \
-             max-pool)",
+            "layer `features.5`: index is 5 after `features.0`, expected 2 (convolution, relu) or 3 (and max-pool)",
         ),
         (
             torch(&[CONV, ("classifier.0.weight", "I32", &[2, 16])]),
@@ -116,7 +117,7 @@ fn safetensors_files() {
         (
             torch(&[CONV, ("classifier.0.weight", "F32", &[2, 20])]),
             none,
-            "layer `dense`: takes 20 values, expected 4 x a square number (a flattened map of 4 channels)",
+            "layer `classifier.0`: takes 20 values, expected 4 x a square number (a flattened map of 4 channels)",
         ),
         (
             torch(&[CONV, ("classifier.0.weight", "F32", &[2, 4])]),
@@ -132,14 +133,90 @@ fn safetensors_files() {
         (
             torch(&[CONV, ("features.1.running_mean", "F32", &[4]), DENSE]),
             none,
-            "layer `features.1`: batch normalization is not supported, supported are Conv2D, MaxPooling2D, \
-             GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax",
+            "layer `features.1`: running_var is missing, expected shape [4]",
         ),
         (
             good.clone(),
             ImportOptions { arch: Some(Arch::Vgg16), ..input32() },
             "layer `features.0`: weight has shape [4, 3, 3, 3], expected [64, 3, 3, 3]",
         ),
+    ]);
+}
+
+#[test]
+fn names_and_gaps() {
+    let _alone = alone();
+    let none = ImportOptions::default();
+    let norm = |layer: &str| -> Vec<(String, Vec<usize>)> {
+        ["weight", "bias", "running_mean", "running_var"].map(|w| (format!("{layer}.{w}"), vec![4])).into()
+    };
+    let file = |layers: &[&str], more: Vec<(String, Vec<usize>)>| {
+        let shape = |name: &&str| match name.contains("features") {
+            true => vec![4, if name.ends_with("s.0") { 3 } else { 4 }, 3, 3],
+            false => vec![4, if name.ends_with("r.0") { 16 } else { 4 }],
+        };
+        let layers = layers.iter().map(|name| (format!("{name}.weight"), shape(name)));
+        let all: Vec<_> = layers.chain(more).collect();
+        torch(&all.iter().map(|(name, shape)| (name.as_str(), "F32", shape.as_slice())).collect::<Vec<_>>())
+    };
+    check(&[
+        (file(&["features.0", "classifier.0"], norm("features.1")), none, "imports"),
+        (file(&["features.0", "features.3", "classifier.0"], norm("features.2")), none, {
+            "layer `features.2`: index is 2 after `features.0`, expected 1 (convolution, batch normalization)"
+        }),
+        (file(&["features.0", "features.2", "classifier.0"], norm("features.1")), none, {
+            "layer `features.2`: index is 1 after `features.1`, expected 2 (convolution, relu) or 3 (and max-pool)"
+        }),
+        (file(&["features.0", "features.1", "classifier.0"], vec![]), none, {
+            "layer `features.1`: index is 1 after `features.0`, expected 2 (convolution, relu) or 3 (and max-pool)"
+        }),
+        (file(&["features.0", "classifier.0"], [norm("features.1"), norm("features.2")].concat()), none, {
+            "layer `features.2`: index is 1 after `features.1`, expected 1 (convolution, batch normalization)"
+        }),
+        (file(&["features.2", "classifier.0"], vec![]), none, {
+            "layer `features.2`: nothing with weights is in front of it, expected features.0 to be the first"
+        }),
+        (file(&["features.0", "classifier.0", "classifier.1"], vec![]), none, {
+            "layer `classifier.1`: index is 1 after `classifier.0`, expected 2 (dense, relu) or 3 (and dropout)"
+        }),
+        (file(&["features.0", "classifier.0", "classifier.6"], vec![]), none, {
+            "layer `classifier.6`: index is 6 after `classifier.0`, expected 2 (dense, relu) or 3 (and dropout)"
+        }),
+        (file(&["features.0", "classifier.0"], norm("classifier.2")), none, {
+            "layer `classifier.2`: index is 2 after `classifier.0`, expected 1 (dense, batch normalization)"
+        }),
+        (file(&["features.0", "classifier.4"], vec![]), none, {
+            "layer `classifier.4`: nothing with weights is in front of it, expected index 0, 1 or 2 to be the first"
+        }),
+        (file(&["features.0", "classifier.0", "head.fc"], vec![]), none, {
+            "layers `classifier.0` and `head.fc` are both a head, expected one"
+        }),
+        (file(&["features.0", "classifier.0", "fc.2"], vec![]), none, {
+            "layers `classifier.0` and `fc.2` are both a head, expected one"
+        }),
+        (file(&["features.0", "module.features.0", "classifier.0"], vec![]), none, {
+            "layer `features.0` is there twice, expected unique layer names"
+        }),
+        (file(&["features.0"], vec![("pre_logits.fc1.weight".into(), vec![8, 4, 2, 2])]), none, {
+            "layer `head.fc` is missing, expected the dense layer that gives class scores"
+        }),
+        (
+            file(
+                &["features.0"],
+                vec![
+                    ("pre_logits.fc1.weight".into(), vec![4, 4, 2, 3]),
+                    ("head.fc.weight".into(), vec![2, 4]),
+                ],
+            ),
+            none,
+            "layer `pre_logits.fc1`: weight has shape [4, 4, 2, 3], expected a square filter",
+        ),
+        (file(&["features.0", "classifier.0"], vec![("features.x.weight".into(), vec![4])]), none, {
+            "tensor `features.x.weight` is not part of a VGG, expected features.N and classifier.N weights and biases"
+        }),
+        (file(&["features.0", "classifier.0"], vec![("features.1.weight_orig".into(), vec![4])]), none, {
+            "tensor `features.1.weight_orig` is not part of a VGG, expected features.N and classifier.N weights and biases"
+        }),
     ]);
 }
 

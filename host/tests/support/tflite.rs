@@ -39,13 +39,14 @@ fn append(node: &Node, bytes: &mut Vec<u8>) -> usize {
     let start = match node {
         Node::Table(fields) => {
             let entries = fields.iter().map(|(n, _)| usize::from(*n) + 1).max().unwrap_or(0);
-            let vtable = bytes.len();
-            // Every field gets 8 bytes.
+            // Every field gets 8 bytes, from a multiple of 8 on.
             let size = 4 + 8 * fields.len();
+            let start = (bytes.len() + 4 + 2 * entries).next_multiple_of(8) + 4;
+            bytes.resize(start - 4 - 2 * entries, 0);
+            let vtable = bytes.len();
             bytes.extend((4 + 2 * entries as u16).to_le_bytes());
             bytes.extend((size as u16).to_le_bytes());
-            bytes.resize(vtable + 4 + 2 * entries, 0);
-            let start = bytes.len();
+            bytes.resize(start, 0);
             bytes.extend(((start - vtable) as i32).to_le_bytes());
             for (n, field) in fields {
                 let place = bytes.len();

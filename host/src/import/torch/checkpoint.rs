@@ -14,7 +14,8 @@ use std::io::{Read, Seek, SeekFrom};
 
 use super::error::{PickleProblem, TorchProblem};
 use super::globals::Stated;
-use super::pickle::{Id, MAX_PICKLE, MAX_TENSORS, Pickle, TensorRef, Value};
+use super::pickle::{Id, MAX_PICKLE, MAX_TENSORS, Pickle, Value};
+use super::rebuild::TensorRef;
 use super::{Entry, StateDict};
 use crate::import::archive::{Archive, Window};
 use crate::import::stored::{Dtype, Source, Stored};
@@ -192,7 +193,10 @@ fn tensors(
     }
     for (index, (key, value)) in items.iter().enumerate() {
         let Some(name) = pickle.text(*key) else {
-            let found = pickle.value(*key).describe();
+            let found = match pickle.value(*key) {
+                Value::Text(_) => "a long one",
+                other => other.describe(),
+            };
             return Err(TorchProblem::Key { index, found }.into());
         };
         let name = name.to_string();

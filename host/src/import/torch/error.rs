@@ -4,6 +4,8 @@
 //! import net.pth: pickle byte 21: refers to `posix.system`, expected nothing but plain data and tensors
 //! ```
 
+use super::pickle::MAX_NAME;
+
 /// What is wrong with a pickle.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the message of each variant says what its fields are")]
@@ -72,7 +74,7 @@ pub enum TorchProblem {
     NoTensors { keys: String },
     #[error("the state_dict has {found} entries, expected at most {limit}")]
     TooMany { found: usize, limit: usize },
-    #[error("key {index} of the state_dict is {found}, expected text")]
+    #[error("key {index} of the state_dict is {found}, expected text of at most {MAX_NAME} bytes")]
     Key { index: usize, found: &'static str },
     #[error("entry `{name}` of the state_dict is {found}, expected a tensor")]
     NotTensor { name: String, found: &'static str },

@@ -68,7 +68,7 @@ const U8: Stated = Stated::Other("u8", 1);
 const I64: Stated = Stated::Other("i64", 8);
 const BOOL: Stated = Stated::Other("bool", 1);
 
-const FUNCTIONS: [(&str, &str, Global); 20] = [
+const FUNCTIONS: [(&str, &str, Global); 21] = [
     ("collections", "OrderedDict", Global::Dict),
     ("collections", "Counter", Global::Dict),
     ("torch._utils", "_rebuild_tensor", Global::Tensor),
@@ -88,6 +88,7 @@ const FUNCTIONS: [(&str, &str, Global); 20] = [
     ("builtins", "bytearray", Global::Plain("bytes")),
     ("builtins", "complex", Global::Plain("a complex number")),
     ("__builtin__", "set", Global::Plain("a set")),
+    ("__builtin__", "complex", Global::Plain("a complex number")),
     ("__builtin__", "bytearray", Global::Plain("bytes")),
 ];
 

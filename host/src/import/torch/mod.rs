@@ -111,7 +111,12 @@ fn import(
                 tensors.dense(source, [inputs, units], flattened(layer_idx)).map(Some)
             }
             (_, &[n]) => {
-                let values = tensors.vector(source, parameter(role), n)?;
+                let what = parameter(role);
+                let values = tensors.vector(source, what, n)?;
+                if values.is_none() && !role.is_optional() {
+                    let (layer, expected) = (source.to_string(), shape.to_vec());
+                    return Err(Problem::MissingTensor { layer, what, expected });
+                }
                 Ok(match (values, flattened(layer_idx)) {
                     (Some(values), Some(map)) if role != Role::Bias => Some(to_hwc(&values, map)),
                     (values, _) => values,

@@ -22,7 +22,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::error::PickleProblem;
-use super::globals::{self, Global, Stated};
+use super::globals::{self, Global};
+use super::rebuild::{Storage, TensorRef};
 
 /// Longest pickle read. That of VGG19 with BatchNorm has 30 KB.
 pub(super) const MAX_PICKLE: u64 = 8 << 20;
@@ -34,8 +35,8 @@ const MAX_OPCODES: usize = 1 << 21;
 pub(super) const MAX_TENSORS: usize = 1 << 16;
 /// Most unfinished lists, tuples and dicts inside each other.
 const MAX_MARKS: usize = 1 << 10;
-/// Longest name of a function, class or storage.
-const MAX_NAME: usize = 200;
+/// Longest name of a function, class, storage or tensor.
+pub(super) const MAX_NAME: usize = 1000;
 
 /// Index of a value.
 pub(super) type Id = u32;
@@ -59,32 +60,6 @@ pub(super) enum Value {
     /// Index into the storages, and the first element of a view of one (files of 2017).
     Storage(u32, u64),
     Tensor(Box<TensorRef>),
-}
-
-/// Elements of one type, side by side in the file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Storage {
-    /// Its name: `data/KEY` in an archive.
-    pub(super) key: String,
-    /// Type of its elements; bytes for one without a type.
-    pub(super) dtype: Stated,
-    /// Number of elements.
-    pub(super) len: u64,
-}
-
-/// A view of a storage.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct TensorRef {
-    /// Index of the storage.
-    pub(super) storage: u32,
-    /// Type of the elements.
-    pub(super) dtype: Stated,
-    /// First element.
-    pub(super) offset: u64,
-    /// Length of each axis, slowest first.
-    pub(super) shape: Vec<usize>,
-    /// Elements from one index of an axis to the next.
-    pub(super) strides: Vec<usize>,
 }
 
 /// A read pickle.
@@ -130,9 +105,9 @@ impl<'a> Pickle<'a> {
         self.values.get(id as usize).unwrap_or(&Value::Other("nothing"))
     }
 
-    /// The text that value is.
+    /// The text that value is, if it may be a name: checking long ones again and again would take its time.
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {
-        std::str::from_utf8(text_bytes(self.data, self.value(id))?).ok()
+        name(text_bytes(self.data, self.value(id))?)
     }
 }
 
@@ -158,6 +133,10 @@ impl Value {
 fn text_bytes<'a>(data: &'a [u8], value: &Value) -> Option<&'a [u8]> {
     let Value::Text(range) = value else { return None };
     data.get(range.start as usize..range.end as usize)
+}
+
+fn name(bytes: &[u8]) -> Option<&str> {
+    (bytes.len() <= MAX_NAME).then(|| std::str::from_utf8(bytes).ok())?
 }
 
 /// The pickle machine.
@@ -361,7 +340,7 @@ impl<'a> Machine<'a> {
         }
         // Names that are no names could fill the screen.
         let chars = module.chars().chain(['.']).chain(name.chars());
-        let name: String = chars.take(MAX_NAME).flat_map(char::escape_debug).collect();
+        let name: String = chars.take(200).flat_map(char::escape_debug).collect();
         Err(match self.makes_object() {
             true => PickleProblem::Object { class: name },
             false => PickleProblem::Global { at: self.at, name },
@@ -387,10 +366,9 @@ impl<'a> Machine<'a> {
         text_bytes(self.data, self.value(id))
     }
 
-    /// A text that may be a name: checking long ones again and again would take its time.
+    /// A text that may be a name.
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {
-        let bytes = self.bytes(id).filter(|bytes| bytes.len() <= MAX_NAME)?;
-        std::str::from_utf8(bytes).ok()
+        name(self.bytes(id)?)
     }
 
     pub(super) fn value(&self, id: Id) -> &Value {

@@ -8,13 +8,39 @@
 //! Nothing of torch or Python runs: a function here is an arm of a `match`. A tensor is made only if it lies in its storage.
 
 use super::error::PickleProblem;
-use super::globals::Global;
-use super::pickle::{Id, MAX_TENSORS, MAX_VALUES, Machine, Step, Storage, TensorRef, Value};
+use super::globals::{Global, Stated};
+use super::pickle::{Id, MAX_TENSORS, MAX_VALUES, Machine, Step, Value};
 
 /// Most axes of a tensor.
 const MAX_AXES: usize = 8;
 /// Most arguments looked at.
 const MAX_ARGUMENTS: usize = 8;
+
+/// Elements of one type, side by side in the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Storage {
+    /// Its name: `data/KEY` in an archive.
+    pub(super) key: String,
+    /// Type of its elements; bytes for one without a type.
+    pub(super) dtype: Stated,
+    /// Number of elements.
+    pub(super) len: u64,
+}
+
+/// A view of a storage.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct TensorRef {
+    /// Index of the storage.
+    pub(super) storage: u32,
+    /// Type of the elements.
+    pub(super) dtype: Stated,
+    /// First element.
+    pub(super) offset: u64,
+    /// Length of each axis, slowest first.
+    pub(super) shape: Vec<usize>,
+    /// Elements from one index of an axis to the next.
+    pub(super) strides: Vec<usize>,
+}
 
 /// Axes and where a tensor lies, as values of the pickle.
 #[derive(Clone, Copy)]
