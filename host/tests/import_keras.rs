@@ -2,10 +2,15 @@
 //!
 //! The files are written by `tests/fixtures/keras/make.py` in the layouts of Keras 1 to 3.
 
+mod support;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use support::Npy;
 use vgg_edge_host::graph::{Graph, Op, Shape};
 use vgg_edge_host::import::{Format, ImportOptions, Imported, import};
+use vgg_edge_host::reference::Reference;
 
 fn fixture(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/keras").join(file)
@@ -71,4 +76,79 @@ fn a_file_without_its_head_is_a_feature_extractor() {
     assert_eq!(imported.graph.output().to_string(), "4x4x4");
     let (features, whole) = (canonical(&imported.graph), canonical(&whole));
     assert_eq!(features.layers(), &whole.layers()[..features.layers().len()]);
+}
+
+/// Every file that Keras itself wrote, of `tests/fixtures/import/keras.json`: outputs are those of Keras, and all files of a
+/// network are the same graph.
+#[test]
+fn what_keras_writes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/import");
+    let index = std::fs::read(folder.join("keras.json")).expect("the list of files");
+    let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
+    let mut first: HashMap<String, (String, Graph)> = HashMap::new();
+    let mut wrong = Vec::new();
+    for entry in index["files"].as_array().expect("a list") {
+        let (file, network) = (entry["file"].as_str().expect("a name"), entry["network"].as_str());
+        let mut options = ImportOptions::default();
+        let words: Vec<&str> = entry["options"].as_str().unwrap_or("").split_whitespace().collect();
+        for pair in words.chunks(2) {
+            match pair {
+                ["--input", shape] => options.input = Some(shape.parse().expect("a shape")),
+                ["--arch", arch] => options.arch = Some(arch.parse().expect("an architecture")),
+                other => panic!("{file}: {other:?}"),
+            }
+        }
+        let imported = import(&folder.join(file), &options);
+        let imported = match (imported, entry["refused"].as_str()) {
+            (Ok(imported), None) => imported,
+            // Messages: tests/import_errors/keras.rs.
+            (Err(_), Some(_)) => continue,
+            (Ok(_), Some(refused)) => {
+                wrong.push(format!("{file} imports, expected to be refused: {refused}"));
+                continue;
+            }
+            (Err(error), None) => {
+                wrong.push(format!("{file}: {}", error.problem));
+                continue;
+            }
+        };
+        let network = network.expect("a network");
+        let canonical = imported.graph.canonical().expect("folds");
+        for graph in [&imported.graph, &canonical] {
+            let worst = golden(graph, &folder.join("golden"), network);
+            if worst > 1e-4 {
+                wrong.push(format!("{file}: outputs differ from those of Keras by {worst}"));
+            }
+        }
+        if entry["graph"] == "same" {
+            let (before, graph) =
+                first.entry(network.into()).or_insert_with(|| (file.into(), canonical.clone()));
+            if *graph != canonical {
+                wrong.push(format!("{file} is another graph than {before}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Largest difference to the golden outputs, relative to the largest of them if that is above 1.
+fn golden(graph: &Graph, folder: &Path, network: &str) -> f32 {
+    let npy = |what: &str| folder.join(format!("{network}.{what}.npy"));
+    let pictures = Npy::read(&npy("input_u8"));
+    let what = ["logits", "map", "vector"].into_iter().find(|what| npy(what).exists()).expect("outputs");
+    let outputs = Npy::read(&npy(what));
+    let reference = Reference::new(graph).expect("builds");
+    let mut worst = 0f32;
+    for i in 0..pictures.shape[0] {
+        let input: Vec<f32> = pictures.u8_row(i).iter().map(|&v| f32::from(v)).collect();
+        let (found, expected) = (reference.run(&input).expect("runs").logits, outputs.f32_row(i));
+        assert_eq!(found.len(), expected.len(), "{network}");
+        let largest = expected.iter().fold(1f32, |m, v| m.max(v.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            let difference = (found - expected).abs() / largest;
+            // `max` would drop a NaN.
+            worst = if difference <= worst { worst } else { difference };
+        }
+    }
+    worst
 }

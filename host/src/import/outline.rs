@@ -22,6 +22,8 @@ pub(super) enum Item {
         channels: usize,
         epsilon: f64,
     },
+    /// Factor and shift of each channel.
+    Affine,
     /// A ReLU that the file shows. Where it shows none behind a convolution or dense layer and its batch normalizations, one
     /// is concluded there.
     Relu,
@@ -89,6 +91,7 @@ pub(super) fn to_spec(
                 }
                 spec.push(name, Kind::BatchNorm { epsilon });
             }
+            Item::Affine => spec.push(name, Kind::Affine),
             Item::Relu => {
                 pending = None;
                 spec.push(name, Kind::Relu);

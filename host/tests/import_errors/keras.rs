@@ -293,8 +293,9 @@ fn keras_files_by_class() {
             "layer `conv2d`: name says neither convolution block nor pooling, expected names as block1_conv1 and \
              block1_pool, or an architecture"
         }),
-        (file("bad_default_names"), arch, {
-            "layer `block1_conv1`: kernel has shape [3, 3, 3, 4], expected [3, 3, 3, 64]"
+        (file("bad_default_names"), arch, "the file has 2 convolutions, expected the 8 of vgg11"),
+        (file("tiny"), ImportOptions { arch: Some(Arch::Vgg11), ..size }, {
+            "the model is not vgg11: layer 1 is Conv2D 3x3, 4 filters, expected Conv2D 3x3, 64 filters"
         }),
         (file("bad_residual"), size, &text("layer `add`: add")),
         (file("bad_depthwise"), size, &text("layer `depthwise`: depthwise_conv2d with weights")),
@@ -319,6 +320,61 @@ fn keras_files_by_class() {
             "the order of the convolutions of the models in `layers` is not in the file, expected a .keras file, which has it"
         }),
         (file("bad_transposed"), size, "layer `predictions`: kernel has shape [2, 3], expected [3, 3]"),
+    ]);
+}
+
+/// Networks that are no VGG, as Keras itself writes them.
+#[test]
+fn what_keras_writes_and_is_refused() {
+    let _alone = alone();
+    let none = ImportOptions::default();
+    let file = |name: &str| fixture(&format!("import/keras/{name}"));
+    let unsupported = |layer: &str, class: &str| {
+        format!(
+            "layer `{layer}`: {class} is not supported, supported are Conv2D, BatchNormalization, MaxPooling2D, \
+             AveragePooling2D and GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, ReLU, Softmax, Rescaling, \
+             Normalization, ZeroPadding2D"
+        )
+    };
+    check(&[
+        (file("refused_residual.keras"), none, &unsupported("residual_add", "Add")),
+        (file("refused_residual.h5"), none, &unsupported("residual_add", "Add")),
+        (file("refused_residual_keras2.h5"), none, &unsupported("residual_add", "Add")),
+        (file("refused_depthwise.keras"), none, &unsupported("depthwise", "DepthwiseConv2D")),
+        (file("refused_separable.keras"), none, &unsupported("separable", "SeparableConv2D")),
+        (file("refused_transposed.keras"), none, &unsupported("up", "Conv2DTranspose")),
+        (file("refused_attention.keras"), none, &unsupported("attention", "MultiHeadAttention")),
+        (file("refused_leaky.keras"), none, &unsupported("leaky", "LeakyReLU")),
+        (file("refused_lambda.keras"), none, &unsupported("times_two", "Lambda")),
+        (file("refused_preprocess_input.keras"), none, &unsupported("get_item", "GetItem")),
+        (file("refused_int8.keras"), none, &unsupported("predictions", "weight `vars/2`")),
+        (file("refused_grouped.keras"), none, "layer `grouped`: groups is 2, expected 1"),
+        (file("refused_strides.keras"), none, "layer `strided`: strides is [2,2], expected [1,1]"),
+        (file("refused_dilation.keras"), none, "layer `dilated`: dilation_rate is [2,2], expected [1,1]"),
+        (file("refused_5x5.keras"), none, "layer `large`: kernel_size is [5,5], expected [3,3] or [1,1]"),
+        (file("refused_valid.keras"), none, "layer `unpadded`: padding is \"valid\", expected same"),
+        (file("refused_channels_first.keras"), none, {
+            "layer `planes`: data_format is \"channels_first\", expected channels_last"
+        }),
+        (file("refused_relu6.keras"), none, "layer `relu6`: max_value is 6, expected null"),
+        (file("refused_gelu.keras"), none, {
+            "layer `conv`: activation is \"gelu\", expected relu, softmax or linear"
+        }),
+        (file("refused_average_pool.keras"), none, {
+            "layer `average`: pool_size is [2,2], expected the whole map"
+        }),
+        (file("refused_pool3.keras"), none, "layer `pool3`: pool_size is [3,3], expected [2,2]"),
+        (file("refused_shared.keras"), none, {
+            "layer `first`: has 2 inputs, expected 1 (the network must be a chain)"
+        }),
+        (file("refused_subclassed.keras"), none, {
+            "model_config: class_name is `Subclassed`, expected Functional or Sequential"
+        }),
+        (file("tiny_lzf.h5"), none, "layer `block1_conv1`: kernel: unsupported filter: filter id 32000"),
+        (file("vgg_keras2.weights.h5"), none, {
+            "layer `conv2d`: name says neither convolution block nor pooling, expected names as block1_conv1 and \
+             block1_pool, or an architecture"
+        }),
     ]);
 }
 

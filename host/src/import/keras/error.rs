@@ -16,6 +16,8 @@ pub enum KerasProblem {
     MissingGroup { layer: String, group: String },
     #[error("group `{group}`: {what} is {found}, expected {expected}")]
     Group { group: String, what: &'static str, found: String, expected: String },
+    #[error("the file has {found} convolutions, expected the {expected} of {arch}")]
+    Convolutions { found: usize, expected: usize, arch: String },
     #[error("{what} is not in the file, expected {expected}")]
     Open { what: String, expected: &'static str },
 }
@@ -28,6 +30,7 @@ impl KerasProblem {
             Self::OtherLayer { .. } => "other-layer",
             Self::MissingGroup { .. } => "missing-layer",
             Self::Group { .. } => "weight-group",
+            Self::Convolutions { .. } => "arch-mismatch",
             Self::Open { .. } => "not-in-file",
         }
     }

@@ -168,6 +168,7 @@ pub(super) fn item(name: &str, stored: &Stored) -> Result<Item, Problem> {
         (Some(Parameters::BatchNorm { .. }), &[channels]) => {
             Ok(Item::BatchNorm { channels, epsilon: EPSILON })
         }
+        (Some(Parameters::Normalization), [_]) => Ok(Item::Affine),
         _ => {
             let what = format!("a layer with weights of shapes {:?}", stored.shapes());
             Err(unsupported(name, what))
@@ -221,6 +222,7 @@ pub(super) fn model(spec: Spec) -> Model {
             let parameters = match layer.kind {
                 Kind::Conv { .. } | Kind::Dense { .. } => Parameters::Linear { bias: true },
                 Kind::BatchNorm { .. } => Parameters::BatchNorm { gamma: true, beta: true },
+                Kind::Affine => Parameters::Normalization,
                 _ => return Source::Nothing,
             };
             let name = layer.name.clone();

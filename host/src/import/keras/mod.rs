@@ -104,7 +104,14 @@ pub(super) fn import_h5(
             (stored, outline)
         }
     };
-    let mut model = legacy::model(outline::to_spec(&name, &outline, options, &mut notes)?);
+    // Groups by class without names take no more than the places of the poolings from the architecture.
+    let by_class = numbered.is_some();
+    let known = ImportOptions { arch: options.arch.filter(|_| !by_class), ..*options };
+    let spec = outline::to_spec(&name, &outline, &known, &mut notes)?;
+    if by_class && weights::has_names(&outline) {
+        options::check_spec(&spec, options)?;
+    }
+    let mut model = legacy::model(spec);
     let order = legacy::assign(&model, &stored, &mut notes)?;
     legacy::settle(&mut model, &stored, &order);
     let graph = stored::graph(&h5, &model, &stored, &order)?;

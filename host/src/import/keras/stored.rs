@@ -86,11 +86,15 @@ impl Stored {
         let ranks: Vec<usize> = self.tensors.iter().map(|(_, d)| d.ndim()).collect();
         match (self.named, &ranks[..]) {
             (true, _) if has(Role::Kernel) => Some(Parameters::Linear { bias: has(Role::Bias) }),
+            (true, _) if self.tensors.iter().any(|(name, _)| named(name) == Named::Counter) => {
+                Some(Parameters::Normalization)
+            }
             (true, _) if has(Role::Variance) => {
                 Some(Parameters::BatchNorm { gamma: has(Role::Gamma), beta: has(Role::Beta) })
             }
             (false, [2 | 4]) => Some(Parameters::Linear { bias: false }),
             (false, [2 | 4, 1]) => Some(Parameters::Linear { bias: true }),
+            (false, [1, 1, 0]) => Some(Parameters::Normalization),
             (false, [1, 1]) => Some(Parameters::BatchNorm { gamma: false, beta: false }),
             (false, [1, 1, 1, 1]) => Some(Parameters::BatchNorm { gamma: true, beta: true }),
             _ => None,

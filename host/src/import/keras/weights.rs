@@ -17,6 +17,8 @@ use std::rc::Rc;
 
 use hdf5_reader::group::Group;
 
+use crate::graph::{Kind, Shape};
+
 use super::super::outline::{Item, Outline};
 use super::super::{ImportOptions, Problem};
 use super::config::{Model, Place, Source};
@@ -247,6 +249,8 @@ fn unused(container: &Container, used: &HashSet<String>, arch: &str, depth: usiz
 /// What a file without a description shows.
 #[derive(Default)]
 struct Seen {
+    /// `Normalization` with the statistics of the pictures.
+    factors: Vec<Stored>,
     convs: Vec<Stored>,
     norms: Vec<Stored>,
     dense: Vec<Stored>,
@@ -281,31 +285,23 @@ pub(super) fn outline(
         }
         Ok(())
     };
-    let mut block: Option<&str> = None;
-    let mut blocks = 0;
-    for conv in &seen.convs {
-        match (block_of(&conv.owner), options.arch) {
-            (Some(new), _) => {
-                if let Some(done) = block.filter(|done| *done != new) {
-                    outline.push((format!("{done}_pool"), Item::Pool));
-                }
-                blocks += usize::from(block != Some(new));
-                block = Some(new);
-            }
-            (None, Some(_)) => {}
-            (None, None) => return Err(Problem::ArchUnknown { layer: conv.owner.clone() }),
-        }
+    for factor in &seen.factors {
+        push(&mut outline, factor, Norm::None)?;
+        notes.push(format!("`{}` is in front of the first convolution", factor.owner));
+    }
+    let ends = block_ends(&seen.convs, options)?;
+    let pools = ends.iter().filter(|end| **end).count();
+    if seen.all_layers && seen.pools != pools {
+        let expected = format!("{pools}, one behind each block of convolutions");
+        return Err(layers.problem("number of max-poolings", seen.pools.to_string(), &expected));
+    }
+    for (i, (conv, ends)) in seen.convs.iter().zip(&ends).enumerate() {
         push(&mut outline, conv, behind_convs)?;
-    }
-    if let Some(done) = block {
-        outline.push((format!("{done}_pool"), Item::Pool));
-    }
-    if options.arch.is_none() && seen.all_layers && seen.pools != blocks {
-        return Err(layers.problem(
-            "number of max-poolings",
-            seen.pools.to_string(),
-            &format!("{blocks}, one behind each block of convolutions"),
-        ));
+        if *ends {
+            let name =
+                block_of(&conv.owner).map_or_else(|| format!("max_pooling2d_{i}"), |b| format!("{b}_pool"));
+            outline.push((name, Item::Pool));
+        }
     }
     if seen.global_pool {
         outline.push(("global_average_pooling2d".into(), Item::GlobalAvgPool));
@@ -319,7 +315,39 @@ pub(super) fn outline(
     if !seen.norms.is_empty() {
         notes.push(format!("epsilon of batch normalization {EPSILON}, as Keras has it: not in the file"));
     }
-    Ok((seen.convs.into_iter().chain(seen.norms).chain(seen.dense).collect(), outline))
+    let all = seen.factors.into_iter().chain(seen.convs).chain(seen.norms).chain(seen.dense);
+    Ok((all.collect(), outline))
+}
+
+/// Whether the convolutions are named by their blocks, so that the file says its architecture.
+pub(super) fn has_names(outline: &Outline) -> bool {
+    let mut convs = outline.iter().filter(|(_, item)| matches!(item, Item::Conv { .. }));
+    convs.all(|(name, _)| block_of(name).is_some())
+}
+
+/// For each convolution whether a block, and so a max-pooling, ends behind it: by names as `block1_conv1`, or else as the
+/// architecture has it, whatever the widths.
+fn block_ends(convs: &[Stored], options: &ImportOptions) -> Result<Vec<bool>, Problem> {
+    let blocks: Vec<Option<&str>> = convs.iter().map(|c| block_of(&c.owner)).collect();
+    let Some(unnamed) = blocks.iter().position(Option::is_none) else {
+        return Ok((1..=blocks.len()).map(|next| blocks.get(next) != blocks.get(next - 1)).collect());
+    };
+    let Some(arch) = options.arch else {
+        return Err(Problem::ArchUnknown { layer: convs[unnamed].owner.clone() });
+    };
+    let mut ends = Vec::new();
+    for layer in arch.spec(Shape::new(224, 224, 3), 1).layers {
+        match layer.kind {
+            Kind::Conv { .. } => ends.push(false),
+            Kind::MaxPool { .. } => ends.iter_mut().last().into_iter().for_each(|last| *last = true),
+            _ => {}
+        }
+    }
+    if ends.len() != convs.len() {
+        let (found, expected, arch) = (convs.len(), ends.len(), arch.to_string());
+        return Err(KerasProblem::Convolutions { found, expected, arch }.into());
+    }
+    Ok(ends)
 }
 
 /// Sorts the layers of `container` and of the models in it by what they do.
@@ -359,6 +387,7 @@ fn look(container: &Container, seen: &mut Seen, depth: usize) -> Result<(), Prob
                 (Some(Class::Conv), true) => own.convs.push(stored),
                 (Some(Class::Dense), true) => own.dense.push(stored),
                 (Some(Class::BatchNorm), true) => own.norms.push(stored),
+                (Some(Class::Normalization), true) => own.factors.push(stored),
                 (Some(Class::Conv | Class::Dense | Class::BatchNorm), false) => {
                     return Err(container.problem(
                         "tensors of a layer",
@@ -386,6 +415,7 @@ fn look(container: &Container, seen: &mut Seen, depth: usize) -> Result<(), Prob
         }
     }
     for (inner, own, what) in [
+        (&mut seen.factors, own.factors, "normalizations"),
         (&mut seen.convs, own.convs, "convolutions"),
         (&mut seen.norms, own.norms, "batch normalizations"),
         (&mut seen.dense, own.dense, "dense layers"),
