@@ -109,6 +109,10 @@ pub enum Problem {
     #[error(transparent)]
     Keras(#[from] KerasProblem),
     #[error(transparent)]
+    Archive(#[from] ArchiveProblem),
+    #[error(transparent)]
+    Torch(#[from] TorchProblem),
+    #[error(transparent)]
     Tflite(#[from] TfliteProblem),
     #[error(transparent)]
     Onnx(#[from] OnnxProblem),
@@ -149,6 +153,8 @@ impl Problem {
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
             Self::Keras(e) => e.kind(),
+            Self::Archive(e) => e.kind(),
+            Self::Torch(e) => e.kind(),
             Self::Tflite(e) => e.kind(),
             Self::Onnx(e) => e.kind(),
             Self::Graph(e) => e.kind(),
