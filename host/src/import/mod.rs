@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
 //! | `PK\x03\x04`, with `model.weights.h5` in it | Keras archive | `keras` |
+//! | a protobuf with the fields of ONNX' `ModelProto` | ONNX | `onnx` |
 //! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
 //! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
 //! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
@@ -181,6 +182,7 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
         }
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
+        _ if onnx::is_model(start) => return Ok(Sniffed::Onnx),
         _ => Problem::UnknownFormat { found: "of no known format" },
     })
 }

@@ -11,10 +11,9 @@
 //! is one slab of [`SLAB_BYTES`].
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use half::{bf16, f16};
-use zerocopy::IntoBytes;
 
 use crate::graph::{Shape, Tensor};
 
@@ -42,7 +41,7 @@ impl Dtype {
         }
     }
 
-    pub(super) fn decode(self, raw: &[u8], values: &mut Vec<f32>) {
+    fn decode(self, raw: &[u8], values: &mut Vec<f32>) {
         match self {
             Self::F16 => values.extend(raw.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
             Self::Bf16 => values.extend(raw.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
@@ -121,33 +120,30 @@ pub(super) enum Dense {
 /// An open file of tensors.
 #[derive(Debug)]
 pub(super) struct Source {
-    file: File,
+    content: Content,
     len: u64,
+}
+
+#[derive(Debug)]
+enum Content {
+    File(File),
+    Memory(Cursor<Vec<u8>>),
 }
 
 impl Source {
     /// A file of `len` bytes.
     pub(super) fn new(file: File, len: u64) -> Self {
-        Self { file, len }
+        Self { content: Content::File(file), len }
+    }
+
+    /// These bytes as a file: the few weights that a file does not hold as they are.
+    pub(super) fn of_bytes(bytes: Vec<u8>) -> Self {
+        Self { len: bytes.len() as u64, content: Content::Memory(Cursor::new(bytes)) }
     }
 
     /// Bytes of the file.
     pub(super) fn len(&self) -> u64 {
         self.len
-    }
-
-    /// The same file once more.
-    pub(super) fn try_clone(&self) -> Result<Self, Problem> {
-        Ok(Self { file: self.file.try_clone()?, len: self.len })
-    }
-
-    /// A file of these values, f32, which is gone when it is closed.
-    pub(super) fn of_values(values: &[f32]) -> Result<Self, Problem> {
-        let mut file = tempfile::tempfile()?;
-        for part in values.chunks(1 << 18) {
-            file.write_all(part.as_bytes())?;
-        }
-        Ok(Self { file, len: size_of_val(values) as u64 })
     }
 
     /// Some bytes of the file.
@@ -156,10 +152,24 @@ impl Source {
         if need > self.len {
             return Err(Problem::FileLength { need, len: self.len });
         }
-        self.file.seek(SeekFrom::Start(start))?;
+        self.seek(start)?;
         let mut bytes = vec![0; n];
-        self.file.read_exact(&mut bytes)?;
+        self.read(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn seek(&mut self, start: u64) -> io::Result<u64> {
+        match &mut self.content {
+            Content::File(file) => file.seek(SeekFrom::Start(start)),
+            Content::Memory(bytes) => bytes.seek(SeekFrom::Start(start)),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        match &mut self.content {
+            Content::File(file) => file.read_exact(buffer),
+            Content::Memory(bytes) => bytes.read_exact(buffer),
+        }
     }
 
     /// All values of `stored`, a vector.
@@ -187,6 +197,9 @@ impl Source {
             Filter::Oihw => (a, c, d, b),
             Filter::Ohwi => (a, b, c, d),
         };
+        if hwio.contains(&0) {
+            return self.tensor(hwio.to_vec(), Vec::new());
+        }
         let mut data = vec![0f32; height * width * inputs * outputs];
         // A slab of output channels at a time; those of a filter may lie among each other, so a slab spans them all.
         let one = (height - 1) * y + (width - 1) * x + (inputs - 1) * i + 1;
@@ -230,6 +243,9 @@ impl Source {
             }
             None => input,
         };
+        if inputs == 0 || units == 0 {
+            return self.tensor(vec![inputs, units], Vec::new());
+        }
         let mut data = vec![0f32; units * inputs];
         // Slabs along the axis that is slower in the file.
         let (slow, fast, by_units) = if o >= i { (o, i, true) } else { (i, o, false) };
@@ -275,13 +291,13 @@ impl Source {
     /// `n` neighbouring values in f32, from the value `first` behind the tensor's first on.
     fn values(&mut self, stored: &Stored, first: usize, n: usize) -> Result<Vec<f32>, Problem> {
         let size = stored.dtype.size();
-        self.file.seek(SeekFrom::Start(stored.start + (first * size) as u64))?;
+        self.seek(stored.start + (first * size) as u64)?;
         let mut values = Vec::with_capacity(n);
         let mut raw = vec![0; (n * size).min(1 << 20)];
         let mut left = n * size;
         while left > 0 {
             let part = raw.len().min(left);
-            self.file.read_exact(&mut raw[..part])?;
+            self.read(&mut raw[..part])?;
             stored.dtype.decode(&raw[..part], &mut values);
             left -= part;
         }

@@ -243,7 +243,7 @@ fn tensors_that_are_not_what_they_say() {
         };
         let dims: Vec<u8> = [4, 3, 3, 3].iter().flat_map(|d| int(1, *d)).collect();
         let place = [entry("location", location), entry("offset", offset)].concat();
-        first([dims, int(2, 1), bytes(8, b"cw"), place].concat())
+        first([dims, int(2, 1), bytes(8, b"cw"), place, int(14, 1)].concat())
     };
     let nan = {
         let mut values = vec![0f32; 108];

@@ -34,11 +34,33 @@ impl Form {
     }
 }
 
+/// A padding that the next node must make its own.
+pub(super) struct Padded {
+    /// The node that pads.
+    pub(super) place: String,
+    /// Top, left, bottom, right: 0 or 1 each.
+    pub(super) pads: [i64; 4],
+    pub(super) value: f32,
+}
+
+/// What a picture is: the graph's input.
+pub(super) struct Picture {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    pub(super) form: Form,
+    /// The shape that the file says.
+    pub(super) stated: Option<Shape>,
+    /// The batch, if it is fixed.
+    pub(super) batch: Option<usize>,
+}
+
 /// The layers so far, and what the next node must take.
 pub(super) struct Chain {
     pub(super) values: Values,
     pub(super) opset: u64,
     input: Shape,
+    stated: Option<Shape>,
+    pub(super) batch: Option<usize>,
     pub(super) layers: Vec<Layer>,
     names: HashSet<String>,
     /// The value that the last node gave, its shape for one picture, and its form.
@@ -47,17 +69,18 @@ pub(super) struct Chain {
     pub(super) form: Form,
     /// Axes of every value of the picture's so far, the batch unknown: for `Shape`.
     seen: HashMap<String, Vec<Option<i64>>>,
-    /// A padding by one that the next node, a convolution, must use up.
-    pub(super) padded: Option<String>,
+    pub(super) padded: Option<Padded>,
 }
 
 impl Chain {
-    pub(super) fn new(values: Values, opset: u64, input: (String, Shape, Form)) -> Self {
-        let (current, input, form) = input;
+    pub(super) fn new(values: Values, opset: u64, picture: Picture) -> Self {
+        let Picture { name, shape: input, form, stated, batch } = picture;
         let mut chain = Self {
             values,
             opset,
             input,
+            stated,
+            batch,
             layers: Vec::new(),
             names: HashSet::new(),
             current: String::new(),
@@ -66,14 +89,19 @@ impl Chain {
             seen: HashMap::new(),
             padded: None,
         };
-        chain.gives(&current);
+        chain.gives(&name);
         chain
     }
 
     /// `name` is what there is now.
     fn gives(&mut self, name: &str) {
         self.current = name.to_string();
-        self.seen.insert(name.to_string(), self.axes().into_iter().map(|n| n.map(|n| n as i64)).collect());
+        let axes = match self.padded {
+            // The padding has yet to become part of a layer.
+            Some(_) => vec![None; self.form.channel_axis().1],
+            None => self.axes().into_iter().map(|n| n.map(|n| n as i64)).collect(),
+        };
+        self.seen.insert(name.to_string(), axes);
     }
 
     /// ONNX' axes of what there is now.
@@ -97,8 +125,8 @@ impl Chain {
         for node in &model.nodes {
             self.node(node)?;
         }
-        if let Some(pad) = &self.padded {
-            return Err(unused_padding(pad, "the end"));
+        if let Some(padded) = &self.padded {
+            return Err(unused_padding(padded, "the end"));
         }
         match model.outputs.as_slice() {
             [output] if output.name == self.current => Ok(()),
@@ -123,10 +151,13 @@ impl Chain {
             .filter_map(|i| node.input(i))
             .filter(|i| self.seen.contains_key(*i))
             .collect();
+        let append = operator(&node.op);
         match computed[..] {
-            [] => {
-                return if self.values.evaluate(node)? { Ok(()) } else { unsupported() };
+            [] if self.values.evaluate(node)? => return Ok(()),
+            [] if append.is_some() => {
+                return Err(node.problem("input", "constants alone", "what is computed from the picture"));
             }
+            [] => return unsupported(),
             [of] if node.op == "Shape" => return self.shape_of(node, of),
             [found] if found != self.current => {
                 return Err(OnnxProblem::NotAChain {
@@ -139,32 +170,12 @@ impl Chain {
             [_] => {}
             _ => return Err(OnnxProblem::Joins { node: node.place.clone(), found: computed.len() }.into()),
         }
-        if let Some(pad) = self.padded.take_if(|_| node.op != "Conv") {
-            return Err(unused_padding(&pad, &format!("followed by {}", node.place)));
+        let Some(append) = append else { return unsupported() };
+        let passes = matches!(node.op.as_str(), "Conv" | "MaxPool" | "Transpose" | "Identity" | "Cast");
+        if let Some(padded) = self.padded.take_if(|_| !passes) {
+            return Err(unused_padding(&padded, &format!("followed by {}", node.place)));
         }
-        match node.op.as_str() {
-            "Conv" => self.conv(node)?,
-            "BatchNormalization" => self.batch_norm(node)?,
-            "Relu" => self.push(&node.name, Op::Relu)?,
-            "Clip" => self.clip(node)?,
-            "MaxPool" => self.max_pool(node)?,
-            "GlobalAveragePool" => self.global_average_pool(node)?,
-            "AveragePool" => self.average_pool(node)?,
-            "ReduceMean" => self.reduce_mean(node)?,
-            "Flatten" => self.flatten(node)?,
-            "Reshape" => self.reshape(node)?,
-            "Squeeze" | "Unsqueeze" => self.squeeze(node)?,
-            "Transpose" => self.transpose(node)?,
-            "Gemm" => self.gemm(node)?,
-            "MatMul" => self.matmul(node)?,
-            "Add" | "Sub" | "Mul" | "Div" => self.affine(node)?,
-            "Pad" => self.pad(node)?,
-            "Dropout" => self.dropout(node)?,
-            "Softmax" => self.softmax(node)?,
-            "Cast" => self.cast(node)?,
-            "Identity" => {}
-            _ => return unsupported(),
-        }
+        append(self, node)?;
         // Further outputs (a mask of Dropout, indices of MaxPool) are unknown to those who would take them.
         let output = node.outputs.first().cloned().unwrap_or_default();
         self.gives(&output);
@@ -184,14 +195,32 @@ impl Chain {
         Ok(())
     }
 
+    /// `problem`, unless it comes from pictures of another size than the file's.
+    pub(super) fn misfit(&self, problem: Problem) -> Problem {
+        match self.stated {
+            Some(expected) if expected != self.input => {
+                Problem::InputMismatch { found: self.input, expected }
+            }
+            _ => problem,
+        }
+    }
+
     /// The graph of all layers; class scores end in softmax.
     pub(super) fn finish(mut self, name: &str, notes: &mut Vec<String>) -> Result<Graph, Problem> {
-        let last = self.layers.last().map(|layer| (matches!(layer.op, Op::Dense { .. }), layer.name.clone()));
-        if let Some((true, owner)) = last {
+        // Factors of the scores fold into the layer that they come from.
+        let counts = |op: &Op| !matches!(op, Op::Dropout { .. } | Op::Affine { .. } | Op::BatchNorm { .. });
+        let last = self.layers.iter().rev().find(|l| counts(&l.op));
+        if let Some(Layer { name, op: Op::Dense { .. }, .. }) = last {
+            let name = format!("{name}_softmax");
             notes.push(
                 "the model ends without softmax: its outputs are taken as logits, softmax added".into(),
             );
-            self.push(&format!("{owner}_softmax"), Op::Softmax)?;
+            self.push(&name, Op::Softmax)?;
+        }
+        if let Form::Flat(Some(map)) = self.form {
+            notes.push(format!(
+                "the outputs are a flattened {map} map: pixel by pixel, where the model has them channel by channel"
+            ));
         }
         Ok(Graph::new(name, self.input, self.layers)?)
     }
@@ -210,7 +239,38 @@ impl Chain {
     }
 }
 
-fn unused_padding(node: &str, found: &str) -> Problem {
-    let expected = "part of a 3x3 Conv without padding behind it".into();
-    OnnxProblem::Node { node: node.into(), what: "padding", found: found.into(), expected }.into()
+/// Appends the layers of a node.
+type Append = fn(&mut Chain, &Node) -> Result<(), Problem>;
+
+/// What operator `op` does.
+fn operator(op: &str) -> Option<Append> {
+    Some(match op {
+        "Conv" => Chain::conv,
+        "BatchNormalization" => Chain::batch_norm,
+        "Relu" => |chain, node| chain.push(&node.name, Op::Relu),
+        "Clip" => Chain::clip,
+        "MaxPool" => Chain::max_pool,
+        "GlobalAveragePool" => Chain::global_average_pool,
+        "AveragePool" => Chain::average_pool,
+        "ReduceMean" => Chain::reduce_mean,
+        "Flatten" => Chain::flatten,
+        "Reshape" => Chain::reshape,
+        "Squeeze" | "Unsqueeze" => Chain::squeeze,
+        "Transpose" => Chain::transpose,
+        "Gemm" => Chain::gemm,
+        "MatMul" => Chain::matmul,
+        "Add" | "Sub" | "Mul" | "Div" => Chain::affine,
+        "Pad" => Chain::pad,
+        "Dropout" => Chain::dropout,
+        "Softmax" => Chain::softmax,
+        "Cast" => Chain::cast,
+        "Identity" => |_, _| Ok(()),
+        _ => return None,
+    })
+}
+
+fn unused_padding(padded: &Padded, found: &str) -> Problem {
+    let expected = "part of a 3x3 Conv without pads behind it, or of a MaxPool".into();
+    let node = padded.place.as_str().into();
+    OnnxProblem::Node { node, what: "padding", found: found.into(), expected }.into()
 }

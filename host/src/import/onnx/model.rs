@@ -6,7 +6,7 @@
 //! NodeProto   1 input, 2 output, 3 name, 4 op_type, 5 attribute, 7 domain
 //! Attribute   1 name, 2 f, 3 i, 4 s, 5 t, 7 floats, 8 ints
 //! TensorProto 1 dims, 2 data_type, 4 float_data, 5 int32_data, 7 int64_data, 8 name, 9 raw_data, 10 double_data,
-//!             13 external_data {1 key, 2 value}, 14 data_location
+//!             13 external_data {1 key, 2 value}, 14 data_location (1 outside)
 //! ValueInfo   1 name, 2 type {1 tensor_type {1 elem_type, 2 shape {1 dim {1 dim_value, 2 dim_param}}}}
 //! ```
 
@@ -18,6 +18,8 @@ use crate::import::Problem;
 
 /// Numbers of an attribute, dims of a tensor, values of a shape.
 const LIST_LIMIT: usize = 64;
+/// Floats of an attribute.
+const FLOATS_LIMIT: usize = 4096;
 /// Bytes of a name.
 const NAME_LIMIT: u64 = 1 << 12;
 
@@ -36,8 +38,8 @@ pub(super) struct Model {
 pub(super) struct ValueInfo {
     pub(super) name: String,
     pub(super) elem_type: u64,
-    /// Length of each axis, `None` where it is open.
-    pub(super) dims: Vec<Option<usize>>,
+    /// Length of each axis, `None` where it is open. `None` as a whole if the file does not say how many axes there are.
+    pub(super) dims: Option<Vec<Option<usize>>>,
 }
 
 /// An operator.
@@ -60,6 +62,7 @@ struct Attribute {
     i: Option<i64>,
     s: Option<String>,
     t: Option<TensorProto>,
+    floats: Vec<f32>,
     ints: Vec<i64>,
 }
 
@@ -68,7 +71,7 @@ struct Attribute {
 pub(super) struct TensorProto {
     pub(super) name: String,
     pub(super) dims: Vec<i64>,
-    /// 1 f32, 6 i32, 7 i64, 10 f16, 11 f64, 16 bf16.
+    /// 1 f32, 6 i32, 7 i64, 9 bool, 10 f16, 11 f64, 16 bf16.
     pub(super) data_type: u64,
     /// `raw_data`, or `float_data` or `double_data`, which are packed to the same bytes.
     pub(super) bytes: Option<Span>,
@@ -102,6 +105,10 @@ impl Node {
     /// A list; `None` if the node does not have it.
     pub(super) fn ints(&self, name: &str) -> Option<&[i64]> {
         self.attributes.get(name).map(|a| a.ints.as_slice())
+    }
+
+    pub(super) fn floats(&self, name: &str) -> Option<&[f32]> {
+        self.attributes.get(name).map(|a| a.floats.as_slice())
     }
 
     pub(super) fn tensor(&self, name: &str) -> Option<&TensorProto> {
@@ -201,9 +208,11 @@ impl Model {
     /// Keeps the nodes that the output needs, each behind those it takes from.
     pub(super) fn sort(&mut self) -> Result<(), Problem> {
         let mut producer: HashMap<&str, usize> = HashMap::new();
+        let given: HashSet<&str> =
+            self.initializers.keys().chain(self.inputs.iter().map(|i| &i.name)).map(String::as_str).collect();
         for (i, node) in self.nodes.iter().enumerate() {
             for output in node.outputs.iter().filter(|o| !o.is_empty()) {
-                if producer.insert(output, i).is_some() {
+                if given.contains(output.as_str()) || producer.insert(output, i).is_some() {
                     return Err(node.problem("output", format!("`{output}` again"), "a name of its own"));
                 }
             }
@@ -312,6 +321,7 @@ fn attribute(wire: &mut Wire, mut rest: Span) -> Result<(String, Attribute), Pro
                 attribute.s = Some(wire.text(span, NAME_LIMIT)?);
             }
             (5, Value::Bytes(span)) => attribute.t = Some(tensor(wire, span)?),
+            (7, value) => wire.floats(value, FLOATS_LIMIT, &mut attribute.floats)?,
             (8, value) => wire.integers(value, LIST_LIMIT, &mut attribute.ints)?,
             _ => {}
         }
@@ -321,7 +331,7 @@ fn attribute(wire: &mut Wire, mut rest: Span) -> Result<(String, Attribute), Pro
 
 fn tensor(wire: &mut Wire, mut rest: Span) -> Result<TensorProto, Problem> {
     let mut tensor = TensorProto::default();
-    let mut pieces = 0;
+    let (mut pieces, mut is_external) = (0, false);
     while let Some((number, value)) = wire.field(&mut rest)? {
         match (number, value) {
             (1, value) => wire.integers(value, LIST_LIMIT, &mut tensor.dims)?,
@@ -338,9 +348,12 @@ fn tensor(wire: &mut Wire, mut rest: Span) -> Result<TensorProto, Problem> {
             }
             (4, Value::Fixed32(_)) | (5, Value::Varint(_)) | (10, Value::Fixed64(_)) => pieces = 2,
             (13, Value::Bytes(span)) => external(wire, span, tensor.external.get_or_insert_default())?,
+            (14, Value::Varint(location)) => is_external = location == 1,
             _ => {}
         }
     }
+    // Either says what the other lacks: values outside that are nowhere, or a file's name that does not count.
+    tensor.external = is_external.then(|| tensor.external.unwrap_or_default());
     if pieces > 1 {
         let (found, expected) = ("in several pieces".into(), "one piece".into());
         return Err(OnnxProblem::Tensor { tensor: tensor.name.into(), what: "data", found, expected }.into());
@@ -370,7 +383,7 @@ fn external(wire: &mut Wire, mut rest: Span, external: &mut External) -> Result<
 }
 
 fn value_info(wire: &mut Wire, mut rest: Span) -> Result<ValueInfo, Problem> {
-    let mut info = ValueInfo { name: String::new(), elem_type: 0, dims: Vec::new() };
+    let mut info = ValueInfo { name: String::new(), elem_type: 0, dims: None };
     while let Some((number, value)) = wire.field(&mut rest)? {
         match (number, value) {
             (1, Value::Bytes(span)) => info.name = wire.text(span, NAME_LIMIT)?,
@@ -392,6 +405,7 @@ fn tensor_type(wire: &mut Wire, mut rest: Span, info: &mut ValueInfo) -> Result<
         match (number, value) {
             (1, Value::Varint(v)) => info.elem_type = v,
             (2, Value::Bytes(mut shape)) => {
+                let dims = info.dims.insert(Vec::new());
                 while let Some((_, Value::Bytes(mut dim))) = wire.field(&mut shape)? {
                     let mut len = None;
                     while let Some((number, value)) = wire.field(&mut dim)? {
@@ -399,7 +413,7 @@ fn tensor_type(wire: &mut Wire, mut rest: Span, info: &mut ValueInfo) -> Result<
                             len = usize::try_from(v.cast_signed()).ok().filter(|n| *n > 0);
                         }
                     }
-                    info.dims.push(len);
+                    dims.push(len);
                 }
             }
             _ => {}
