@@ -1,5 +1,6 @@
-//! Every weights file of the shared networks: one graph, one table and one blob a network, and the outputs of the framework
-//! that wrote it.
+//! Every weights file of the shared networks against its framework's outputs, and against the network's other files.
+//!
+//! All files of a network must give one graph, one table and one blob.
 //!
 //! A file in the folder that is not in [`NETWORKS`] fails the test, so that none is left out unseen.
 
