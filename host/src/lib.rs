@@ -14,6 +14,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod boards;
 pub mod calibrate;
 pub mod commands;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 
 use crate::build;
+use crate::emulator::{CPUS, Cpu, EMULATOR};
 use crate::shell::{self, BOARD_TARGET};
 
 /// Options of `test` and `ci`.
@@ -24,21 +25,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
-
-/// A CPU as the emulator names it, and the kernels it runs, best first.
-struct Cpu {
-    name: &'static str,
-    kernels: &'static str,
-}
-
-const CPUS: [Cpu; 4] = [
-    Cpu { name: "cortex-a53", kernels: "neon scalar" },
-    Cpu { name: "cortex-a72", kernels: "neon scalar" },
-    Cpu { name: "cortex-a76", kernels: "dotprod neon scalar" },
-    Cpu { name: "max", kernels: "i8mm dotprod neon scalar" },
-];
-
-const EMULATOR: &str = "qemu-aarch64";
 
 /// What a job runs.
 enum Check {
@@ -154,7 +140,7 @@ impl Check {
             }
             Check::Board => {
                 shell::add_target(BOARD_TARGET)?;
-                shell::run(&mut build::compile("build", BOARD_TARGET))
+                shell::run(&mut build::compile("build", build::CLASSIFY, BOARD_TARGET))
             }
             Check::Models => {
                 // With the features of the `host` job: those of one package would build tract-core again.

@@ -156,6 +156,14 @@ impl Counts {
         self
     }
 
+    /// The lines that [`Counts::parse`] reads: cache, forms and functions with a count.
+    pub fn to_tsv(&self) -> String {
+        let lines = |kind: &'static str, table: &Table| -> String {
+            table.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{kind}\t{name}\t{n}\n")).collect()
+        };
+        lines("cache", &self.cache) + &lines("form", &self.forms) + &lines("func", &self.functions)
+    }
+
     /// Executed instructions.
     pub fn instructions(&self) -> i64 {
         self.forms.iter().fold(0, |sum, (_, n)| sum.saturating_add(n))
@@ -242,6 +250,12 @@ mod tests {
     fn sums_stop_at_the_ends() {
         let max = format!("form\ta\t{}\nform\ta\t{}\n", i64::MAX, i64::MAX);
         assert_eq!(Counts::parse(&max).unwrap().forms.get("a"), i64::MAX);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = "cache\tl2_miss\t3\nform\ta\t5\nfunc\tf\t7\n";
+        assert_eq!(Counts::parse(text).unwrap().to_tsv(), text);
     }
 
     #[test]
