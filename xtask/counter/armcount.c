@@ -155,13 +155,20 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
 enum { CLOCK_GETTIME = 113 };
 static FILE *laps;
 static unsigned lap;
-static uint64_t seen_forms[MAXN], seen_cache[4];
+static uint64_t seen_forms[MAXN], seen_funcs[MAXN], seen_cache[4];
 
 static void sum_blocks(void) {
   for (int i = 0; i < MAXN; i++) forms.s[i].n = funcs.s[i].n = 0;
   for (Block *b = blocks; b; b = b->next) {
     for (uint32_t i = 0; i < b->n; i++) forms.s[b->form[i]].n += b->execs;
     funcs.s[b->func].n += b->execs * b->n;
+  }
+}
+
+static void lap_of(const Table *t, const char *kind, uint64_t *seen) {
+  for (int i = 0; i < MAXN; i++) if (t->s[i].n != seen[i]) {
+    fprintf(laps, "%u\t%s\t%s\t%llu\n", lap, kind, t->s[i].name, (unsigned long long)(t->s[i].n - seen[i]));
+    seen[i] = t->s[i].n;
   }
 }
 
@@ -173,10 +180,8 @@ static void end_lap(void) {
     fprintf(laps, "%u\tcache\t%s\t%llu\n", lap, event[i], (unsigned long long)(now[i] - seen_cache[i]));
     seen_cache[i] = now[i];
   }
-  for (int i = 0; i < MAXN; i++) if (forms.s[i].n != seen_forms[i]) {
-    fprintf(laps, "%u\tform\t%s\t%llu\n", lap, forms.s[i].name, (unsigned long long)(forms.s[i].n - seen_forms[i]));
-    seen_forms[i] = forms.s[i].n;
-  }
+  lap_of(&forms, "form", seen_forms);
+  lap_of(&funcs, "func", seen_funcs);
   lap++;
 }
 

@@ -56,16 +56,13 @@ fn cpus() -> PossibleValuesParser {
     PossibleValuesParser::new(CPUS.iter().map(|cpu| cpu.name))
 }
 
-/// What `cargo build` calls the program that runs kernels alone.
-const STRIPS: &str = "-p vgg-edge-engine --example strip_bench";
-
 /// Runs the benchmark.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(cpu) = &args.cpu {
         return count(args, cpu);
     }
     let mut command = match &args.model {
-        None => shell::command(&format!("cargo run --release {STRIPS}")),
+        None => shell::command(&format!("cargo run --release {}", build::STRIPS)),
         Some(model) => {
             // Not the profile `board`: its folder holds the board's program.
             let mut command = shell::command(&format!("cargo run --release {} -- bench", build::CLASSIFY));
@@ -81,7 +78,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn count(args: &Args, cpu: &str) -> anyhow::Result<ExitCode> {
     let counter = emulator::counter()?;
     let (what, program) = match args.model {
-        None => (STRIPS, "examples/strip_bench"),
+        None => (build::STRIPS, "examples/strip_bench"),
         Some(_) => (build::CLASSIFY, "classify"),
     };
     shell::add_target(BOARD_TARGET)?;

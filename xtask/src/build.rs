@@ -72,6 +72,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// The board's program, in `cargo build`'s words.
 pub(crate) const CLASSIFY: &str = "-p vgg-edge-classify --bin classify";
 
+/// The program that runs kernels alone.
+pub(crate) const STRIPS: &str = "-p vgg-edge-engine --example strip_bench";
+
 /// `cargo build` or `cargo rustc` of `what` for `target` as on the board; the linker comes with Rust.
 pub(crate) fn compile(subcommand: &str, what: &str, target: &str) -> Command {
     let mut cargo = shell::command(&format!("cargo {subcommand} {what}"));

@@ -53,10 +53,8 @@ mod tests {
 
     #[test]
     fn methods_and_closures() {
-        let method = "_ZN89_$LT$vgg_edge_engine..kernels..neon..Neon$u20$as$u20$vgg_edge_engine..kernels..Kernel$GT$2s8\
-                      17ha42e93f7ca0123456E";
-        let expected = "<vgg_edge_engine::kernels::neon::Neon as vgg_edge_engine::kernels::Kernel>::s8";
-        assert_eq!(demangle(&method.replacen("89", "85", 1)), expected);
+        let method = "_ZN4exec39_$LT$impl$u20$engine..exec..Context$GT$4conv17h0123456789abcdefE";
+        assert_eq!(demangle(method), "exec::<impl engine::exec::Context>::conv");
         assert_eq!(
             demangle("_ZN4conv28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE"),
             "conv::{{closure}}"

@@ -1,11 +1,13 @@
 //! Instruction counts of the board's programs under emulation, priced for its core.
 //!
 //! ```text
-//! strip_bench, classify ─► qemu-aarch64 + counter ─► Counts, twice ─► difference: the steady state ─► boards ─► rows
+//! strip_bench ─┐                             ┌─► twice as often minus as often ─┐
+//!              ├─► qemu-aarch64 + counter ───┤                                  ├─► steady state ─► boards ─► rows
+//! classify ────┘                             └─► the second of two inferences ──┘
 //! ```
 //!
-//! Emulated wall-clock says nothing, counts do: they repeat to the instruction. Each measurement runs a program once
-//! with N repetitions and once with twice as many; what start-up, loading and the check cost is in both.
+//! Emulated wall-clock says nothing, counts do: they repeat to the instruction. What start-up, loading and the check
+//! of a kernel's answer cost is left out.
 
 mod demangle;
 mod emulator;

@@ -1,14 +1,16 @@
 //! A whole network: what one inference costs in the steady state, and which layers and functions hold it.
 //!
 //! ```text
-//! classify bench MODEL --threads 1 --warmup 0 --runs 1 | 2      the difference is one inference
+//! classify bench MODEL --threads 1 --warmup 0 --runs 2
 //! ```
 //!
-//! Layers: `--profile` reads the clock after every step of the engine, and the counter tells what happened between
-//! two readings. The last inference is the one before the last reading:
+//! The program reads the clock before and after each inference, and the counter tells what happened between two
+//! readings. The second inference is the steady state: two inferences minus one, without the digits that the program
+//! prints in the end. With `--profile` the engine reads the clock before the first of its steps and after each, which
+//! gives layers:
 //!
 //! ```text
-//! ... start  [picture]  step 0  step 1  ...  step n-1  [output]  end
+//! ... start  [picture]  step 0  step 1  ...  step n-1  [output]  end     once more the same     end of the program
 //! ```
 
 use std::path::Path;
@@ -108,21 +110,45 @@ pub fn measure_network(
             .chain(words.iter().chain(more).map(|word| (*word).to_owned()))
             .collect()
     };
-    let more: &[&str] = if options.layers { &["--profile"] } else { &[] };
-    progress("one inference");
-    let one = emulator.count(&args(1, more))?;
+    let steps = match options.layers {
+        false => None,
+        true => {
+            progress("the order of the layers");
+            let printed = emulator.run(&args(1, &["--profile", "--json"]))?;
+            let profiled: Profiled =
+                serde_json::from_str(&printed).context("output of `classify bench --json`")?;
+            Some(profiled.steps)
+        }
+    };
     progress("two inferences");
-    let (two, laps) = emulator.count_laps(&args(2, more))?;
-    let steady = two.minus(&one);
+    let more: &[&str] = if options.layers { &["--profile"] } else { &[] };
+    let laps = emulator.count_laps(&args(2, more))?;
+    let inference = last_inference(&laps, steps.as_ref().map_or(1, |steps| steps.len() + 2))?;
+    let steady = sum(inference);
     let mut cost = price(board, &steady, macs);
-    if options.layers {
-        progress("the order of the layers");
-        let printed = emulator.run(&args(1, &["--profile", "--json"]))?;
-        let profiled: Profiled =
-            serde_json::from_str(&printed).context("output of `classify bench --json`")?;
-        cost.layers = by_layer(board, &layers, &profiled.steps, &laps, &steady)?;
+    if let Some(steps) = steps {
+        cost.layers = by_layer(board, &layers, &steps, inference)?;
     }
     Ok((cost, steady))
+}
+
+fn sum(laps: &[Counts]) -> Counts {
+    laps.iter().fold(Counts::default(), Counts::plus)
+}
+
+/// The laps of the last of two inferences, `n` each. Both execute as much, else these are not the inferences.
+fn last_inference(laps: &Laps, n: usize) -> anyhow::Result<&[Counts]> {
+    // Between the two, and behind the last, there is one lap more.
+    let found = laps.0.len();
+    ensure!(found >= 2 * n + 3, "found {found} laps of the clock, expected at least {}", 2 * n + 3);
+    let (_, laps) = laps.0.split_at(found - (2 * n + 2));
+    let (first, last) = (&laps[..n], &laps[n + 1..2 * n + 1]);
+    let [one, two] = [first, last].map(|laps| sum(laps).instructions());
+    ensure!(
+        one.abs_diff(two) <= two.unsigned_abs() / 100,
+        "one inference executes {one} instructions, the next {two}: the program reads the clock at other places"
+    );
+    Ok(last)
 }
 
 fn price(board: &Board, steady: &Counts, macs: u64) -> NetworkCost {
@@ -145,40 +171,23 @@ fn price(board: &Board, steady: &Counts, macs: u64) -> NetworkCost {
     }
 }
 
-/// The laps of the last inference, summed layer by layer. `steps` names the layer of each step.
+/// The laps of an inference, summed layer by layer. `steps` names the layer of each step.
 fn by_layer(
     board: &Board,
     layers: &[(String, u64)],
     steps: &[usize],
-    laps: &Laps,
-    steady: &Counts,
+    laps: &[Counts],
 ) -> anyhow::Result<Vec<LayerCost>> {
     let n_layers = layers.len();
-    let wrong = steps.iter().find(|&&layer| layer >= n_layers);
-    ensure!(
-        wrong.is_none(),
-        "found a step of layer {}, expected one of {n_layers} layers",
-        wrong.unwrap_or(&0)
-    );
-    // [picture], the steps, [output], then what follows the last reading.
-    let n_laps = steps.len() + 2;
-    let found = laps.0.len();
-    ensure!(found > 2 * n_laps, "found {found} readings of the clock, expected more than {}", 2 * n_laps);
-    let last = &laps.0[found - 1 - n_laps..found - 1];
     let mut sums = vec![Counts::default(); n_layers + 2];
-    for (lap, counts) in last.iter().enumerate() {
-        let place = match lap {
-            0 => 0,
-            _ if lap == n_laps - 1 => n_layers + 1,
-            _ => steps[lap - 1] + 1,
-        };
-        sums[place] = std::mem::take(&mut sums[place]).plus(counts);
+    let places = std::iter::once(0).chain(steps.iter().map(|layer| layer + 1)).chain([n_layers + 1]);
+    for (place, lap) in places.zip(laps) {
+        let found = place.saturating_sub(1);
+        let sum = sums.get_mut(place);
+        let sum =
+            sum.with_context(|| format!("found a step of layer {found}, expected one of {n_layers} layers"))?;
+        *sum = std::mem::take(sum).plus(lap);
     }
-    let (sum, whole) = (sums.iter().map(Counts::instructions).sum::<i64>(), steady.instructions());
-    ensure!(
-        sum.abs_diff(whole) <= whole.unsigned_abs() / 100,
-        "the layers execute {sum} instructions, the inference {whole}: the engine reads the clock at other places"
-    );
     let edge = |name: &str| (name.to_owned(), 0);
     let names = std::iter::once(edge("[picture]")).chain(layers.iter().cloned()).chain([edge("[output]")]);
     Ok(names.zip(&sums).map(|((name, macs), counts)| layer(board, name, macs, counts)).collect())
@@ -211,14 +220,12 @@ mod tests {
         Laps::parse(&text).unwrap()
     }
 
-    fn steady(n: i64) -> Counts {
-        Counts::parse(&format!("form\tsmlal.4s\t{n}\n")).unwrap()
-    }
-
     #[test]
     fn laps_of_the_last_inference_are_summed_by_layer() {
         let (layers, board) = ([("a".to_owned(), 800), ("b".to_owned(), 80)], board("rpi4").unwrap());
-        let rows = by_layer(board, &layers, &[0, 1, 0], &laps(), &steady(248)).unwrap();
+        let laps = laps();
+        let last = last_inference(&laps, 5).unwrap();
+        let rows = by_layer(board, &layers, &[0, 1, 0], last).unwrap();
         let found: Vec<_> =
             rows.iter().map(|r| (r.name.as_str(), r.instructions, r.cycles, r.resource)).collect();
         assert_eq!(
@@ -234,15 +241,14 @@ mod tests {
 
     #[test]
     fn laps_that_do_not_fit_are_told() {
-        let (layers, board) = ([("a".to_owned(), 1)], board("rpi4").unwrap());
-        let error = |steps: &[usize], whole| {
-            by_layer(board, &layers, steps, &laps(), &steady(whole)).unwrap_err().to_string()
-        };
-        assert_eq!(error(&[0, 1], 248), "found a step of layer 1, expected one of 1 layers");
-        assert_eq!(error(&[0; 9], 248), "found 13 readings of the clock, expected more than 22");
+        let (layers, board, laps) = ([("a".to_owned(), 1)], board("rpi4").unwrap(), laps());
+        let error = |n| last_inference(&laps, n).unwrap_err().to_string();
+        assert_eq!(error(6), "found 13 laps of the clock, expected at least 15");
         assert_eq!(
-            error(&[0, 0], 248),
-            "the layers execute 150 instructions, the inference 248: the engine reads the clock at other places"
+            error(4),
+            "one inference executes 150 instructions, the next 243: the program reads the clock at other places"
         );
+        let error = by_layer(board, &layers, &[0, 2, 0], &laps.0[7..12]).unwrap_err().to_string();
+        assert_eq!(error, "found a step of layer 2, expected one of 1 layers");
     }
 }
