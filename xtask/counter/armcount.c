@@ -8,7 +8,7 @@
  *   qemu-aarch64 -cpu cortex-a72 -plugin ./armcount.so,out=counts.tsv ./program
  *
  *   out=PATH             where the counts go, "armcount.tsv" without it
- *   l1=KIB:WAYS,l2=...   models the data caches, about 10 times slower
+ *   l1=KIB:WAYS,l2=...   models the data caches, about 3 times slower
  *   laps=PATH            what happened between two calls of clock_gettime
  *
  * Output, three columns with tabs: "form NAME COUNT", "func NAME COUNT", "cache EVENT LINES"; laps have the lap's

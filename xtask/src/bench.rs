@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Price for this core instead of the CPU's own: a53, a72, a55, a76, n2
     #[arg(long, value_name = "CORE", requires = "cpu")]
     core: Option<String>,
-    /// Model the caches, too: bytes from and to DRAM; takes ten times as long
+    /// Model the caches, too: bytes from and to DRAM; takes three times as long
     #[arg(long, requires = "cpu", requires = "model")]
     memory: bool,
     /// A row for every layer

@@ -40,7 +40,7 @@ pub struct BenchArgs {
     /// `classify`, or without a model `strip_bench`, for Arm Linux
     #[arg(long, value_name = "FILE")]
     pub program: PathBuf,
-    /// Model the board's caches, too: bytes from and to DRAM; takes ten times as long
+    /// Model the board's caches, too: bytes from and to DRAM; takes three times as long
     #[arg(long, requires = "model")]
     pub memory: bool,
     /// A row for every layer; one more run
