@@ -14,6 +14,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bench;
+pub mod boards;
 pub mod calibrate;
 pub mod commands;
 pub mod convert;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vgg_edge_host::commands::{demo, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
+use vgg_edge_host::commands::{bench, demo, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
 use vgg_edge_host::progress::Progress;
 
 /// vgg-edge on the workstation: trained weights to files for the board
@@ -23,6 +23,7 @@ enum Command {
     Quantize(quantize::QuantizeArgs),
     Eval(eval::EvalArgs),
     Logs(logs::LogsArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => args.run(&progress),
         Command::Eval(args) => args.run(&progress),
         Command::Logs(args) => args.run(),
+        Command::Bench(args) => args.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

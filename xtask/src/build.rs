@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (program, debug) = (folder.join("classify"), folder.join("classify.debug"));
     fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
     shell::add_target(target)?;
-    shell::run(&mut compile("build", target))?;
+    shell::run(&mut compile("build", CLASSIFY, target))?;
     let built = shell::target_dir().join(target).join("board/classify");
     copy(&built, &debug)?;
     strip(&debug, &program, target)?;
@@ -69,9 +69,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `cargo build` or `cargo rustc` of the classifier for `target`; the linker comes with Rust.
-pub(crate) fn compile(subcommand: &str, target: &str) -> Command {
-    let mut cargo = shell::command(&format!("cargo {subcommand} -p vgg-edge-classify --bin classify"));
+/// The board's program, in `cargo build`'s words.
+pub(crate) const CLASSIFY: &str = "-p vgg-edge-classify --bin classify";
+
+/// The program that runs kernels alone.
+pub(crate) const STRIPS: &str = "-p vgg-edge-engine --example strip_bench";
+
+/// `cargo build` or `cargo rustc` of `what` for `target` as on the board; the linker comes with Rust.
+pub(crate) fn compile(subcommand: &str, what: &str, target: &str) -> Command {
+    let mut cargo = shell::command(&format!("cargo {subcommand} {what}"));
     cargo.args(["--profile", "board", "--target", target]);
     if target.ends_with("-linux-musl") {
         cargo.arg("--config").arg(format!("target.{target}.linker=\"rust-lld\""));
@@ -90,7 +96,7 @@ fn strip(debug: &Path, program: &Path, target: &str) -> anyhow::Result<()> {
         command.arg("--strip-all").arg(debug).arg(program).env("LD_LIBRARY_PATH", sysroot.join("lib"));
         return shell::run(&mut command);
     }
-    shell::run(compile("rustc", target).args(["--", "-C", "strip=symbols"]))?;
+    shell::run(compile("rustc", CLASSIFY, target).args(["--", "-C", "strip=symbols"]))?;
     copy(&shell::target_dir().join(target).join("board/classify"), program)
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod emulator;
 mod host;
 mod shell;
 mod test;
@@ -34,7 +35,7 @@ enum Task {
     Logs(host::Args),
     /// Cross-build the classifier for the board: static, no C toolchain needed
     Build(build::Args),
-    /// Latency on this machine: kernels, and whole networks
+    /// Latency of kernels and whole networks on this machine, or model cycles on an emulated Arm CPU
     Bench(bench::Args),
     /// Everything the project checks, on this machine and on emulated Arm CPUs
     Test(test::Args),

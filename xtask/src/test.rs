@@ -1,7 +1,7 @@
 //! `test` and `ci`: everything the project checks; one list of jobs, every failure told.
 //!
 //! ```text
-//! fmt  clippy  host  no-std  board  models, then for each emulated CPU: kernels, parity
+//! fmt  clippy  host  no-std  board  models  counts, then for each emulated CPU: kernels, parity
 //! ```
 
 use std::fs;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure};
 
 use crate::build;
+use crate::emulator::{self, CPUS, Cpu, EMULATOR};
 use crate::shell::{self, BOARD_TARGET};
 
 /// Options of `test` and `ci`.
@@ -25,21 +26,6 @@ pub(crate) struct Args {
     only: Vec<String>,
 }
 
-/// A CPU as the emulator names it, and the kernels it runs, best first.
-struct Cpu {
-    name: &'static str,
-    kernels: &'static str,
-}
-
-const CPUS: [Cpu; 4] = [
-    Cpu { name: "cortex-a53", kernels: "neon scalar" },
-    Cpu { name: "cortex-a72", kernels: "neon scalar" },
-    Cpu { name: "cortex-a76", kernels: "dotprod neon scalar" },
-    Cpu { name: "max", kernels: "i8mm dotprod neon scalar" },
-];
-
-const EMULATOR: &str = "qemu-aarch64";
-
 /// What a job runs.
 enum Check {
     /// One cargo command.
@@ -50,6 +36,8 @@ enum Check {
     Board,
     /// Models of the bundled network, and of VGG16 where its weights are, for the parity jobs.
     Models,
+    /// Instructions counted on emulated CPUs, as `bench --cpu` does.
+    Counts,
     /// The engine's kernels and executor on an emulated CPU.
     Kernels(&'static Cpu),
     /// The board's program on an emulated CPU against this machine's engine.
@@ -65,6 +53,7 @@ fn jobs() -> Vec<(String, Check)> {
         ("no-std".to_owned(), Check::NoStd),
         ("board".to_owned(), Check::Board),
         ("models".to_owned(), Check::Models),
+        ("counts".to_owned(), Check::Counts),
     ];
     for cpu in &CPUS {
         jobs.push((format!("kernels-{}", cpu.name), Check::Kernels(cpu)));
@@ -97,7 +86,7 @@ pub(crate) fn run(args: &Args, ci: bool) -> anyhow::Result<ExitCode> {
     let mut results = Vec::new();
     for (name, check) in all.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("\n== {name}");
-        let emulated = matches!(check, Check::Kernels(_) | Check::Parity(_));
+        let emulated = matches!(check, Check::Counts | Check::Kernels(_) | Check::Parity(_));
         let start = Instant::now();
         let outcome = match (emulated && !emulator, ci) {
             (true, false) => Outcome::Skipped,
@@ -154,7 +143,7 @@ impl Check {
             }
             Check::Board => {
                 shell::add_target(BOARD_TARGET)?;
-                shell::run(&mut build::compile("build", BOARD_TARGET))
+                shell::run(&mut build::compile("build", build::CLASSIFY, BOARD_TARGET))
             }
             Check::Models => {
                 // With the features of the `host` job: those of one package would build tract-core again.
@@ -181,6 +170,19 @@ impl Check {
                     .arg("--calib")
                     .arg(shared.join("data/cifar10_calib"));
                 shell::run(quantize.arg("--output").arg(large_models().join("vgg16.int8.vgg")))
+            }
+            Check::Counts => {
+                let counter = emulator::counter()?;
+                shell::add_target(BOARD_TARGET)?;
+                shell::run(&mut build::compile("build", build::STRIPS, BOARD_TARGET))?;
+                shell::run(&mut build::compile("build", build::CLASSIFY, BOARD_TARGET))?;
+                let built = shell::target_dir().join(BOARD_TARGET).join("board");
+                let mut command = cargo("test --workspace --test counts -- --nocapture");
+                command
+                    .env("VGG_EDGE_COUNTER", counter)
+                    .env("VGG_EDGE_STRIPS", built.join("examples/strip_bench"))
+                    .env("VGG_EDGE_CLASSIFY", built.join("classify"));
+                shell::run(&mut command)
             }
             Check::Kernels(cpu) => {
                 shell::add_target(BOARD_TARGET)?;

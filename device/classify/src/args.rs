@@ -95,6 +95,9 @@ pub(crate) struct Bench {
     /// Runs before the timed ones
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) warmup: usize,
+    /// Print the mean time of every layer, on stderr; with --json in the object
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

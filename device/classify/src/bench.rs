@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
-use vgg_edge_blob::Blob;
+use vgg_edge_blob::{Blob, Layer};
+use vgg_edge_engine::Engine;
 use vgg_edge_engine::pool::Executor;
 
 use crate::args::Bench;
@@ -23,6 +24,26 @@ pub(crate) struct Measurement {
     pub(crate) p95: f32,
     pub(crate) min: f32,
     pub(crate) max: f32,
+    /// With `--profile`.
+    #[serde(flatten)]
+    pub(crate) profile: Option<Profile>,
+}
+
+/// Where the time went.
+#[derive(Debug, Serialize)]
+pub(crate) struct Profile {
+    /// Every layer's mean time.
+    pub(crate) layers: Vec<LayerTime>,
+    /// The layer of each step, by its index, in the order in which they run: the layers of a block take turns, a
+    /// band of rows each. The engine reads the clock before the first step and after every one.
+    pub(crate) steps: Vec<usize>,
+}
+
+/// A layer's mean time.
+#[derive(Debug, Serialize)]
+pub(crate) struct LayerTime {
+    pub(crate) name: String,
+    pub(crate) ms: f32,
 }
 
 pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
@@ -30,18 +51,26 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     let file = ModelFile::open(&args.model)?;
     let blob = file.blob()?;
     let pool = model::pool(&args.engine, kernel)?;
-    let mut engine = file.engine(&blob, kernel, &pool, false)?;
+    let mut engine = file.engine(&blob, kernel, &pool, args.profile)?;
     let picture = picture(&blob);
     for _ in 0..args.warmup {
         engine.run(&picture)?;
     }
     let mut times = Vec::with_capacity(args.runs.get());
+    let mut profile = vec![0u64; blob.n_layers()];
     for _ in 0..args.runs.get() {
         let start = Instant::now();
         engine.run(&picture)?;
         times.push(milliseconds(start));
+        profile.iter_mut().zip(engine.profile()).for_each(|(sum, ns)| *sum += ns);
     }
     times.sort_by(f32::total_cmp);
+    // For programs the order of the steps, too, which takes another run.
+    let for_programs = args.profile && args.json;
+    let detail = for_programs.then(|| profiled(&mut engine, &picture, &profile, times.len())).transpose()?;
+    if args.profile && !args.json {
+        output::print_profile(&engine, &profile, &times);
+    }
     output::print_measurement(
         &Measurement {
             model: file.path().display().to_string(),
@@ -52,10 +81,22 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
             p95: quantile(&times, 0.95),
             min: quantile(&times, 0.0),
             max: quantile(&times, 1.0),
+            profile: detail,
         },
         args.json,
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Mean times, and the order of the steps, which one more run tells.
+fn profiled(engine: &mut Engine<'_>, picture: &[u8], profile: &[u64], runs: usize) -> Result<Profile> {
+    let mut steps = Vec::new();
+    engine.run_visiting(picture, |layer_idx, _, _| steps.push(layer_idx))?;
+    let time = |(layer, &ns): (&Layer<'_>, &u64)| LayerTime {
+        name: layer.name.to_owned(),
+        ms: ns as f32 / 1e6 / runs as f32,
+    };
+    Ok(Profile { layers: engine.layers().iter().zip(profile).map(time).collect(), steps })
 }
 
 /// The self-test's picture, or noise of the same size (the time depends on neither).

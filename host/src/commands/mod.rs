@@ -1,5 +1,6 @@
 //! The commands of the host program, one file each: arguments, work, output.
 
+pub mod bench;
 pub mod demo;
 pub mod eval;
 pub mod fetch;
