@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use support::{Npy, shared};
+use support::{Npy, distance, shared};
 use vgg_edge_blob::{AlignedBytes, Scheme, Shape as BlobShape};
 use vgg_edge_host::calibrate::Method;
 use vgg_edge_host::convert::Conversion;
@@ -188,12 +188,6 @@ fn outputs_are_those_of_the_framework() {
             }
         }
     }
-}
-
-/// Largest difference; a NaN counts as one.
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |w, d| if d <= w { w } else { d })
 }
 
 fn relative(a: &[f32], b: &[f32]) -> f32 {

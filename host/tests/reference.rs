@@ -1,13 +1,10 @@
 //! The f32 reference against plain loops, op by op. `models` compares whole networks with their frameworks.
 
+mod support;
+
+use support::distance;
 use vgg_edge_host::graph::{ConvBlock, Graph, Kind, Op, Padding, Shape, Spec, Tensor};
 use vgg_edge_host::reference::{Reference, softmax};
-
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    // `max` would drop a NaN.
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |w, d| if d <= w { w } else { d })
-}
 
 /// Every op once, with odd sizes, both paddings and both strides.
 fn all_ops() -> Graph {

@@ -23,6 +23,13 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// Largest difference of two answers. Panics on a value that is not finite: no maximum would show it.
+pub(crate) fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().chain(expected).all(|v| v.is_finite()), "{found:?}, expected {expected:?}");
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
 /// A NumPy array in C order.
 pub(crate) struct Npy {
     pub(crate) shape: Vec<usize>,
