@@ -365,3 +365,51 @@ fn run_with(command: &mut Command) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
+
+#[test]
+fn what_the_file_does_not_say() {
+    let dir = temp_dir();
+    copy(&fixture("import/keras/base.weights.h5"), &dir.path().join("base.weights.h5"));
+    copy(&fixture("import/keras/vgg_keras2.weights.h5"), &dir.path().join("vgg.weights.h5"));
+    fails(
+        dir.path(),
+        "inspect base.weights.h5",
+        "error: import base.weights.h5: the input size is not in the file (a network without dense layers takes any), \
+         expected it to be given\n\nhint: say the size of the pictures: `--input 224x224`, or `--input 224x224x1` for \
+         gray ones\n",
+    );
+    fails(
+        dir.path(),
+        "inspect vgg.weights.h5",
+        "error: import vgg.weights.h5: layer `conv2d`: name says neither convolution block nor pooling, expected names \
+         as block1_conv1 and block1_pool, or an architecture\n\nhint: name the architecture: `--arch vgg16`\n",
+    );
+    let ran = host(dir.path(), "inspect base.weights.h5 --input 32x32 --json");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (ran.code, &json["params"], &json["rows"][5]["output"]),
+        (Some(0), &1192.into(), &[8, 8, 8].into())
+    );
+}
+
+/// `include_top=False`: no classes, no agreement, no labels.
+#[test]
+fn a_feature_extractor_is_quantized_and_not_evaluated() {
+    let dir = folder();
+    copy(&fixture("import/keras/base.keras"), &dir.path().join("base.keras"));
+    let ran = host(dir.path(), "quantize base.keras --calib calib -o m.vgg --preprocess unit");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let line = "weights: base.keras, Keras archive (.keras), input 32x32x3, features 8x8x8";
+    assert!(ran.stderr.contains(line), "{}", ran.stderr);
+    assert!(!ran.stdout.contains("agreement"), "{}", ran.stdout);
+    fails(
+        dir.path(),
+        "eval m.vgg --data calib",
+        "error: the model is a feature extractor, expected class scores\n",
+    );
+    fails(
+        dir.path(),
+        "eval base.keras --data calib --preprocess unit",
+        "error: the network ends in 8x8x8, expected class scores\n",
+    );
+}

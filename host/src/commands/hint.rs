@@ -18,8 +18,8 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<FetchError>() {
             return fetch_hint(&error.problem);
         }
-        if let Some(ImportError { problem: import::Problem::Torch(problem), .. }) = cause.downcast_ref()
-            && let Some(hint) = torch_hint(problem)
+        if let Some(ImportError { problem, .. }) = cause.downcast_ref()
+            && let Some(hint) = import_hint(problem)
         {
             return Some(hint.to_owned());
         }
@@ -41,6 +41,17 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         }
         None
     })
+}
+
+fn import_hint(problem: &import::Problem) -> Option<&'static str> {
+    match problem {
+        import::Problem::Torch(problem) => torch_hint(problem),
+        import::Problem::InputUnknown | import::Problem::InputUnknownFeatures => {
+            Some("say the size of the pictures: `--input 224x224`, or `--input 224x224x1` for gray ones")
+        }
+        import::Problem::ArchUnknown { .. } => Some("name the architecture: `--arch vgg16`"),
+        _ => None,
+    }
 }
 
 fn fetch_hint(problem: &Problem) -> Option<String> {
