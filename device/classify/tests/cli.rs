@@ -631,6 +631,27 @@ fn bench_times_exactly_so_many_runs() {
 }
 
 #[test]
+fn bench_tells_where_the_time_went() {
+    let bench = Bench::new();
+    let ran = bench.run("bench model.vgg --threads 1 --runs 2 --profile --json");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let layers: Vec<&str> =
+        json["layers"].as_array().unwrap().iter().map(|layer| layer["name"].as_str().unwrap()).collect();
+    assert_eq!(layers, ["block1_conv1", "block1_pool", "avgpool", "dense"]);
+    assert!(
+        json["layers"].as_array().unwrap().iter().all(|layer| layer["ms"].as_f64().unwrap() > 0.0),
+        "{json}"
+    );
+    // Small maps: one band.
+    assert_eq!(json["steps"], serde_json::json!([0, 1, 2, 3]));
+    let ran = bench.run("bench model.vgg --runs 2 --profile");
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 2), "{ran:?}");
+    assert!(ran.stderr.contains("\navgpool "), "{}", ran.stderr);
+    assert!(!bench.run("bench model.vgg --runs 2 --json").stdout.contains("steps"));
+}
+
+#[test]
 fn verbose_and_profile_go_to_stderr() {
     let bench = Bench::new();
     let ran = bench.run("run model.vgg red.png blue.png -v --profile --top 1 --threads 2");
