@@ -4,12 +4,11 @@
 //! |---|---|---|
 //! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
 //! | `PK\x03\x04`, with `model.weights.h5` in it | Keras archive | `keras` |
-//! | a protobuf with the fields of ONNX' `ModelProto` | ONNX | `onnx` |
 //! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
 //! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
 //! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
 //! | `TFL3` at byte 4 | TFLite, float | `tflite` |
-//! | ir_version, a small varint of field 1 | ONNX | `onnx` |
+//! | a protobuf with the fields of ONNX' `ModelProto` | ONNX | `onnx` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.

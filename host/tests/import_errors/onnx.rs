@@ -38,9 +38,9 @@ fn between(op: &str, inputs: &[&str], attributes: &[(&str, Attr)]) -> Vec<u8> {
 fn nodes_that_are_not_of_the_family() {
     let _alone = alone();
     let none = ImportOptions::default();
-    let supported = "not supported, supported are Conv, BatchNormalization, Relu, Clip, MaxPool, GlobalAveragePool, AveragePool, \
+    let supported = "not supported, supported are Conv, BatchNormalization, Relu, Clip, Max, MaxPool, GlobalAveragePool, AveragePool, \
                      ReduceMean, Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Gemm, MatMul, Add, Sub, Mul, Div, Pad, Identity, \
-                     Dropout, Softmax, Cast, Constant, and Shape, Gather, Slice, Concat and ReduceProd of shapes";
+                     Dropout, Softmax, Cast, Constant, ConstantOfShape, and Shape, Gather, Slice, Concat and ReduceProd of shapes";
     check(&[
         (between("LeakyRelu", &["s"], &[]), none, &format!("node `r` (LeakyRelu): {supported}")),
         (
@@ -160,7 +160,7 @@ fn graphs_that_are_no_chain() {
         (
             small(|net| net.outputs.push(value("p", 1, &[-1, 4, 2, 2]))),
             none,
-            "the model's number of outputs is 2, expected 1",
+            "the model's number of outputs is 2 (`y`, `p`), expected 1",
         ),
         (
             small(|net| net.outputs = vec![value("nothing", 1, &[1])]),
@@ -170,7 +170,7 @@ fn graphs_that_are_no_chain() {
         (
             small(|net| net.inputs.push(value("z", 1, &[1, 3, 4, 4]))),
             none,
-            "the model's number of inputs is 2, expected 1",
+            "the model's number of inputs is 2 (`x`, `z`), expected 1",
         ),
         (
             small(|net| net.inputs = vec![value("x", 1, &[1, 48])]),
@@ -180,7 +180,7 @@ fn graphs_that_are_no_chain() {
         (
             small(|net| net.inputs = vec![value("x", 3, &[1, 3, 4, 4])]),
             none,
-            "the model's input is of type 3, expected of type 1 (f32), 10 (f16), 11 (f64) or 16 (bf16)",
+            "the model's input is of type 3, expected of type 1 (f32), 2 (u8), 10 (f16), 11 (f64) or 16 (bf16)",
         ),
         (
             small(|net| net.inputs = vec![value("x", 1, &[1, 3, -1, -1])]),
@@ -302,7 +302,7 @@ fn tensors_that_are_not_what_they_say() {
         (
             external("net.h5", "99999"),
             none,
-            "tensor `cw`: external data `net.h5`: ends at byte 100431, but the file has 395 bytes",
+            "tensor `cw`: external data `net.h5`: ends at byte 100431, but the file has 397 bytes",
         ),
         (external("net.h5", "-1"), none, "byte 230: offset and length must be numbers"),
         (whole[..whole.len() - 1].to_vec(), none, "byte 790: a field is longer than what it is part of"),

@@ -19,6 +19,8 @@ pub(super) enum Form {
     Nc11,
     /// A vector as `[n][1][1][c]`.
     N11c,
+    /// A vector as `[n][c][1]`; or a map that was averaged over one of its sides, as `[n][c][side]`.
+    Nc1,
     /// A vector as `[n][values]`; of a flattened NCHW map in that order, channel by channel.
     Flat(Option<Shape>),
 }
@@ -29,6 +31,7 @@ impl Form {
         match self {
             Self::Nchw | Self::Nc11 => (1, 4),
             Self::Nhwc | Self::N11c => (3, 4),
+            Self::Nc1 => (1, 3),
             Self::Flat(_) => (1, 2),
         }
     }
@@ -116,6 +119,9 @@ impl Chain {
             }
             (Form::Nchw | Form::Nc11, _) => vec![None, Some(len), Some(1), Some(1)],
             (Form::Nhwc | Form::N11c, _) => vec![None, Some(1), Some(1), Some(len)],
+            // Of a map: which side is left does not matter until the other one is averaged, too.
+            (Form::Nc1, ActivationShape::Map(s)) => vec![None, Some(s.channels), None],
+            (Form::Nc1, _) => vec![None, Some(len), Some(1)],
             (Form::Flat(_), _) => vec![None, Some(len)],
         }
     }
@@ -128,6 +134,9 @@ impl Chain {
         if let Some(padded) = &self.padded {
             return Err(unused_padding(padded, "the end"));
         }
+        if self.is_half_averaged() {
+            return Err(self.half_averaged("the output"));
+        }
         match model.outputs.as_slice() {
             [output] if output.name == self.current => Ok(()),
             [output] => {
@@ -135,7 +144,7 @@ impl Chain {
                 Err(OnnxProblem::Model { what: "output", found, expected }.into())
             }
             outputs => {
-                let (found, expected) = (format!("{}", outputs.len()), "1".into());
+                let (found, expected) = (super::count(&outputs.iter().collect::<Vec<_>>()), "1".into());
                 Err(OnnxProblem::Model { what: "number of outputs", found, expected }.into())
             }
         }
@@ -175,6 +184,9 @@ impl Chain {
         if let Some(padded) = self.padded.take_if(|_| !passes) {
             return Err(unused_padding(&padded, &format!("followed by {}", node.place)));
         }
+        if self.is_half_averaged() && !matches!(node.op.as_str(), "ReduceMean" | "Identity") {
+            return Err(self.half_averaged(&node.place));
+        }
         append(self, node)?;
         // Further outputs (a mask of Dropout, indices of MaxPool) are unknown to those who would take them.
         let output = node.outputs.first().cloned().unwrap_or_default();
@@ -193,6 +205,21 @@ impl Chain {
             self.values.ints.insert(output.clone(), Ints { values, is_scalar: false });
         }
         Ok(())
+    }
+
+    /// Whether there is a map that was averaged over one side only.
+    pub(super) fn is_half_averaged(&self) -> bool {
+        matches!((self.form, self.shape), (Form::Nc1, ActivationShape::Map(_)))
+    }
+
+    fn half_averaged(&self, place: &str) -> Problem {
+        OnnxProblem::Node {
+            node: place.into(),
+            what: "input",
+            found: "a map averaged over one side".into(),
+            expected: "ReduceMean over the other side first".into(),
+        }
+        .into()
     }
 
     /// `problem`, unless it comes from pictures of another size than the file's.
@@ -249,6 +276,7 @@ fn operator(op: &str) -> Option<Append> {
         "BatchNormalization" => Chain::batch_norm,
         "Relu" => |chain, node| chain.push(&node.name, Op::Relu),
         "Clip" => Chain::clip,
+        "Max" => Chain::max,
         "MaxPool" => Chain::max_pool,
         "GlobalAveragePool" => Chain::global_average_pool,
         "AveragePool" => Chain::average_pool,

@@ -45,7 +45,8 @@ impl Values {
         if let Some(ints) = shapes::compute(node, &inputs) {
             self.ints.insert(output.clone(), ints);
         }
-        Ok(true)
+        // What was not computed is refused where it is used, as not known.
+        Ok(shapes::OPERATORS.contains(&node.op.as_str()))
     }
 
     /// `Constant`.

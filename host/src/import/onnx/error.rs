@@ -5,10 +5,10 @@
 //! ```
 
 /// Operators an importer knows, as messages list them.
-pub(super) const SUPPORTED: &str = "Conv, BatchNormalization, Relu, Clip, MaxPool, GlobalAveragePool, AveragePool, ReduceMean, \
+pub(super) const SUPPORTED: &str = "Conv, BatchNormalization, Relu, Clip, Max, MaxPool, GlobalAveragePool, AveragePool, ReduceMean, \
                                     Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Gemm, MatMul, Add, Sub, Mul, Div, Pad, \
-                                    Identity, Dropout, Softmax, Cast, Constant, and Shape, Gather, Slice, Concat and \
-                                    ReduceProd of shapes";
+                                    Identity, Dropout, Softmax, Cast, Constant, ConstantOfShape, and Shape, Gather, Slice, \
+                                    Concat and ReduceProd of shapes";
 
 /// What is wrong with an ONNX file.
 #[derive(Debug, thiserror::Error)]

@@ -102,6 +102,7 @@ impl Chain {
             (Form::Nhwc, ActivationShape::Map(s)) => axes == [s.height, s.width, s.channels],
             (Form::Nc11, ActivationShape::Vector(n)) => axes == [n, 1, 1],
             (Form::N11c, ActivationShape::Vector(n)) => axes == [1, 1, n],
+            (Form::Nc1, ActivationShape::Vector(n)) => axes == [n, 1],
             _ => false,
         };
         // One channel, or one pixel: both orders are one. tf2onnx writes such a Transpose as a Reshape.
@@ -111,7 +112,7 @@ impl Chain {
             }
             (form, _) => !matches!(form, Form::Flat(Some(_))),
         };
-        let forms = [self.form, Form::Nchw, Form::Nhwc, Form::Nc11, Form::N11c];
+        let forms = [self.form, Form::Nchw, Form::Nhwc, Form::Nc11, Form::N11c, Form::Nc1];
         let form = forms.into_iter().find(known).filter(|form| *form == self.form || is_one_order);
         if let Some(form) = form {
             self.form = form;
@@ -128,7 +129,7 @@ impl Chain {
         let perm = node.ints("perm").unwrap_or(&[]);
         self.form = match (self.form, perm) {
             (Form::Flat(_), [0, 1]) => self.form,
-            (form, [0, 1, 2, 3]) if !matches!(form, Form::Flat(_)) => form,
+            (form, [0, 1, 2, 3]) if form.channel_axis().1 == 4 => form,
             (Form::Nchw, [0, 2, 3, 1]) => Form::Nhwc,
             (Form::Nhwc, [0, 3, 1, 2]) => Form::Nchw,
             (Form::Nc11, [0, 2, 3, 1]) => Form::N11c,
@@ -137,7 +138,7 @@ impl Chain {
                 let expected = match form {
                     Form::Nchw | Form::Nc11 => "[0, 2, 3, 1], NCHW to NHWC",
                     Form::Nhwc | Form::N11c => "[0, 3, 1, 2], NHWC to NCHW",
-                    Form::Flat(_) => "[0, 1], as its input is a vector",
+                    Form::Nc1 | Form::Flat(_) => "none, as its input is a vector",
                 };
                 return Err(node.problem("perm", format!("{perm:?}"), expected));
             }

@@ -3,7 +3,7 @@
 //! ```text
 //! Conv 3x3 or 1x1, also behind a Pad by one                                         ─► Conv
 //! BatchNormalization; Mul, Add, Sub, Div with a constant a channel                 ─► BatchNorm, Affine
-//! Relu, Clip from 0; MaxPool 2x2; Dropout; Softmax                                 ─► Relu, MaxPool, Dropout, Softmax
+//! Relu, Clip from 0, Max with 0; MaxPool 2x2; Dropout; Softmax                     ─► Relu, MaxPool, Dropout, Softmax
 //! GlobalAveragePool, AveragePool over the whole map, ReduceMean of height, width   ─► GlobalAvgPool
 //! Flatten, Reshape to a vector (its target may be computed from shapes), Squeeze   ─► Flatten
 //! Gemm, MatMul and Add                                                             ─► Dense
@@ -76,11 +76,13 @@ fn picture(model: &Model, options: &ImportOptions, notes: &mut Vec<String>) -> R
     let problem =
         |what, found: String, expected: String| Problem::from(OnnxProblem::Model { what, found, expected });
     let [picture] = pictures[..] else {
-        return Err(problem("number of inputs", pictures.len().to_string(), "1".into()));
+        return Err(problem("number of inputs", count(&pictures), "1".into()));
     };
-    if !matches!(picture.elem_type, 1 | 10 | 11 | 16) {
+    // Pixels of u8 are cast by the model itself.
+    if !matches!(picture.elem_type, 1 | 2 | 10 | 11 | 16) {
         let found = format!("of type {}", picture.elem_type);
-        return Err(problem("input", found, "of type 1 (f32), 10 (f16), 11 (f64) or 16 (bf16)".into()));
+        let expected = "of type 1 (f32), 2 (u8), 10 (f16), 11 (f64) or 16 (bf16)";
+        return Err(problem("input", found, expected.into()));
     }
     // A file may leave open even how many axes there are.
     let dims = picture.dims.as_deref().unwrap_or(&[None; 4]);
@@ -112,6 +114,16 @@ fn picture(model: &Model, options: &ImportOptions, notes: &mut Vec<String>) -> R
         notes.push(format!("one picture at a time, the file says {batch}"));
     }
     Ok(Picture { name: picture.name.clone(), shape, form, stated, batch })
+}
+
+/// How many there are, and what the first are called.
+fn count(values: &[&ValueInfo]) -> String {
+    let names: Vec<String> = values.iter().take(3).map(|value| format!("`{}`", value.name)).collect();
+    let more = if values.len() > names.len() { ", …" } else { "" };
+    match names.is_empty() {
+        true => "0".into(),
+        false => format!("{} ({}{more})", values.len(), names.join(", ")),
+    }
 }
 
 /// The order of the picture's axes: NHWC if a transposition to NCHW is what it meets first, arithmetic aside. Of one channel

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Conv 3x3 of pads 1, or 1x1 of none ─► Conv, its filter OIHW ─► HWIO
-//! Clip from 0 to nothing ─► Relu        BatchNormalization ─► BatchNorm
+//! Clip from 0, Max with 0 ─► Relu         BatchNormalization ─► BatchNorm
 //! ```
 
 use super::chain::{Chain, Form};
@@ -94,6 +94,19 @@ impl Chain {
         match min == 0.0 && max >= f32::MAX {
             true => self.push(&node.name, Op::Relu),
             false => Err(node.problem("range", format!("{min:?} to {max:?}"), "0 to no bound (ReLU)")),
+        }
+    }
+
+    /// With 0, which is a ReLU.
+    pub(super) fn max(&mut self, node: &Node) -> Result<(), Problem> {
+        let at = usize::from(node.input(0) == Some(self.current.as_str()));
+        let bound = self.values.number(node, at)?;
+        match bound == Some(0.0) && node.inputs.len() == 2 {
+            true => self.push(&node.name, Op::Relu),
+            false => {
+                let found = bound.map_or_else(|| "missing".into(), |bound| format!("{bound:?}"));
+                Err(node.problem("other input", found, "0 (ReLU)"))
+            }
         }
     }
 

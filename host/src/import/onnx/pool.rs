@@ -109,14 +109,21 @@ impl Chain {
     }
 
     pub(super) fn reduce_mean(&mut self, node: &Node) -> Result<(), Problem> {
-        let (expected, kept) = match (self.form, self.shape) {
-            (Form::Nchw, ActivationShape::Map(_)) => ([2, 3], Form::Nc11),
-            (Form::Nhwc, ActivationShape::Map(_)) => ([1, 2], Form::N11c),
+        let (expected, kept): (&[usize], Form) = match (self.form, self.shape) {
+            (Form::Nchw, ActivationShape::Map(_)) => (&[2, 3], Form::Nc11),
+            (Form::Nhwc, ActivationShape::Map(_)) => (&[1, 2], Form::N11c),
+            // The mean of rows' means is the mean, as all rows are equally long.
+            (Form::Nc1, ActivationShape::Map(_)) => (&[2], Form::Nc1),
             _ => return Err(node.problem("input", "a vector", "a map")),
         };
+        let keeps = node.int("keepdims", 1) != 0;
         let given = self.integers(node, 1, "axes")?.unwrap_or_default();
-        let mut axes = shapes::positions(&given, 4).unwrap_or_default();
+        let mut axes = shapes::positions(&given, self.form.channel_axis().1).unwrap_or_default();
         axes.sort_unstable();
+        if self.form == Form::Nchw && !keeps && matches!(axes[..], [2 | 3]) {
+            self.form = Form::Nc1;
+            return Ok(());
+        }
         if axes != expected {
             return Err(node.problem(
                 "axes",
@@ -125,7 +132,7 @@ impl Chain {
             ));
         }
         self.push(&node.name, Op::GlobalAvgPool)?;
-        self.form = if node.int("keepdims", 1) != 0 { kept } else { Form::Flat(None) };
+        self.form = if keeps { kept } else { Form::Flat(None) };
         Ok(())
     }
 

@@ -9,6 +9,23 @@
 use super::model::Node;
 use super::values::{Ints, MAX_INTS};
 
+/// Operators that [`compute`] knows.
+pub(super) const OPERATORS: [&str; 13] = [
+    "Identity",
+    "Cast",
+    "Gather",
+    "Slice",
+    "Concat",
+    "Unsqueeze",
+    "Squeeze",
+    "Reshape",
+    "ReduceProd",
+    "Mul",
+    "Add",
+    "Sub",
+    "Div",
+];
+
 /// What `node` gives for `inputs`; `None` if it does something else.
 pub(super) fn compute(node: &Node, inputs: &[Ints]) -> Option<Ints> {
     let data = inputs.first()?;

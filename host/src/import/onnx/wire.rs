@@ -338,6 +338,6 @@ mod tests {
         assert!(!is_model(b"\x0a\x10\x0a\x05input\x12\x0bPlaceholder"));
         assert!(!is_model(b":x these are not weights"));
         assert!(!is_model(b"\x08\x00\x08\x00"));
-        assert!(!is_model(b"\x08\x08\xff\xff"));
+        assert!(!is_model(b"\x08\x08\xff\x01"));
     }
 }
