@@ -324,3 +324,204 @@ fn features_and_open_sizes() {
     let error = import(&folder.path().join("net.onnx"), &ImportOptions::default()).expect_err("open size");
     assert_eq!(error.kind(), "input-unknown");
 }
+
+#[test]
+fn paddings_in_front_of_poolings() {
+    let pooled = |build: &dyn Fn(&mut Net)| {
+        let mut net = Net::new(&[1, 3, 5, 5]);
+        build(&mut net);
+        let two = || ints(&[2, 2]);
+        net.node("MaxPool", &["p"], "m", &[("kernel_shape", two()), ("strides", two())]);
+        net.node("GlobalAveragePool", &["m"], "g", &[]);
+        net.node("Flatten", &["g"], "f", &[]);
+        net.head("f", 3);
+        imported(&net).graph.layers().iter().find(|l| l.name == "m").expect("the pool").op.clone()
+    };
+    let same = Op::MaxPool { stride: 2, padding: Padding::Same };
+    // Zeros are lost behind a ReLU, the lowest value is in any case.
+    let zeros = pooled(&|net| {
+        net.tensors.push(int_tensor("pads", &[0, 0, 0, 0, 0, 0, 1, 1]));
+        net.node("Relu", &["x"], "r", &[]);
+        net.node("Pad", &["r", "pads"], "p", &[]);
+    });
+    let lowest = pooled(&|net| {
+        net.tensors.extend([int_tensor("pads", &[0, 0, 1, 1]), int_tensor("axes", &[-2, 3])]);
+        net.tensors.push(tensor("low", 1, &[], &f32s(&[f32::NEG_INFINITY])));
+        net.node("Pad", &["x", "pads", "low", "axes"], "p", &[]);
+    });
+    let nothing = pooled(&|net| net.node("Pad", &["x"], "p", &[("pads", ints(&[0; 8]))]));
+    assert_eq!((zeros, lowest), (same.clone(), same));
+    assert_eq!(nothing, Op::MaxPool { stride: 2, padding: Padding::Valid });
+}
+
+#[test]
+fn what_old_exporters_write() {
+    // Version 6: the bias begins at an axis; version 1 of Pad has another name for it.
+    let old = {
+        let mut net = Net::new(&[1, 3, 4, 4]);
+        net.opset = 6;
+        net.tensors.extend([weights("cw", &[4, 3, 3, 3]), weights("cb", &[4])]);
+        net.node("Pad", &["x"], "xp", &[("paddings", ints(&[0, 0, 1, 1, 0, 0, 1, 1]))]);
+        net.node("Conv", &["xp", "cw"], "c", &[]);
+        net.node("Add", &["c", "cb"], "b", &[("broadcast", Attr::Int(1)), ("axis", Attr::Int(1))]);
+        net.node("Max", &["zero", "b"], "r", &[]);
+        net.tensors.push(tensor("zero", 1, &[], &f32s(&[0.0])));
+        net.node("Reshape", &["r"], "f", &[("shape", ints(&[0, -1]))]);
+        net.head("f", 64);
+        net
+    };
+    let new = with_tail(64, |net| {
+        net.conv("x", "c", &[]);
+        net.node("Relu", &["c"], "r", &[]);
+        net.node("Flatten", &["r"], "f", &[]);
+    });
+    same(&old, &new);
+}
+
+#[test]
+fn pictures_of_other_kinds() {
+    // One channel: tf2onnx writes the transposition as a Reshape.
+    let gray = |dims: &[i64], entry: Option<&[i64]>| {
+        let mut net = Net::new(dims);
+        if let Some(target) = entry {
+            net.tensors.push(int_tensor("t", target));
+            net.node("Reshape", &["x", "t"], "n", &[]);
+        }
+        net.tensors.push(weights("cw", &[4, 1, 3, 3]));
+        let from = if entry.is_some() { "n" } else { "x" };
+        net.node("Conv", &[from, "cw"], "c", &[("pads", ints(&[1; 4]))]);
+        net.node("Flatten", &["c"], "f", &[]);
+        net.head("f", 120);
+        net
+    };
+    same(&gray(&[-1, 5, 6, 1], Some(&[-1, 1, 5, 6])), &gray(&[-1, 1, 5, 6], None));
+    // Pixels of u8, eight pictures at once.
+    let mut many = Net::new(&[8, 3, 4, 4]);
+    many.inputs = vec![file::value("x", 2, &[8, 3, 4, 4])];
+    many.tensors.push(int_tensor("s", &[8, 48]));
+    many.node("Cast", &["x"], "xf", &[("to", Attr::Int(1))]);
+    many.node("Reshape", &["xf", "s"], "f", &[]);
+    many.head("f", 48);
+    let plain = with_tail(48, |net| net.node("Flatten", &["x"], "f", &[]));
+    same(&many, &plain);
+    assert_eq!(imported(&many).notes[0], "one picture at a time, the file says 8");
+    // Not even the number of axes.
+    let mut open = with_tail(48, |net| net.node("Flatten", &["x"], "f", &[]));
+    open.inputs = vec![[bytes(1, b"x"), bytes(2, &bytes(1, &int(1, 1)))].concat()];
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = ImportOptions { input: Some(Shape::new(4, 4, 3)), ..Default::default() };
+    let graph = import_bytes(folder.path(), &open.bytes(), options).graph;
+    assert!(graph.canonical() == imported(&plain).graph.canonical());
+}
+
+#[test]
+fn constants_in_other_words() {
+    let plain = with_tail(48, |net| net.node("Flatten", &["x"], "f", &[]));
+    // [1] + [1] * 46 + ... is no way to write 48; 48 = 24 * 2 is.
+    let computed = with_tail(48, |net| {
+        let one = file::int_tensor("", &[24]);
+        net.tensors.extend([int_tensor("length", &[1]), int_tensor("minus", &[-1])]);
+        net.node("ConstantOfShape", &["length"], "n24", &[("value", Attr::Tensor(one))]);
+        net.nodes.push(file::node("Constant", &[], &["two"], &[("value_int", Attr::Int(2))]));
+        net.node("Mul", &["n24", "two"], "n48", &[]);
+        net.node("Reshape", &["n48", "minus"], "list", &[]);
+        net.nodes.push(file::node("Constant", &[], &["one"], &[("value_ints", ints(&[1]))]));
+        net.node("Concat", &["one", "list"], "s", &[("axis", Attr::Int(0))]);
+        net.node("Reshape", &["x", "s"], "f", &[]);
+    });
+    same(&computed, &plain);
+    // A factor of one number, and one a channel that comes with an axis too few.
+    let scaled = with_tail(48, |net| {
+        net.nodes.push(file::node("Constant", &[], &["half"], &[("value_float", Attr::Float(0.5))]));
+        net.tensors.push(weights("shift", &[3]));
+        net.node("Unsqueeze", &["shift"], "s", &[("axes", ints(&[1, 2]))]);
+        net.node("Div", &["x", "half"], "a", &[]);
+        net.node("Sub", &["a", "s"], "b", &[]);
+        net.node("Flatten", &["b"], "f", &[]);
+    });
+    let graph = imported(&scaled).graph;
+    let Op::Affine { scale, .. } = &graph.layers()[0].op else { panic!("{graph:?}") };
+    let Op::Affine { shift, .. } = &graph.layers()[1].op else { panic!("{graph:?}") };
+    let stored = |i: i64| ((i * 37 + 11) % 64) as f32 / 64.0 - 0.5;
+    assert_eq!((scale.data(), shift.data()), (&[2.0; 3][..], &[-stored(0), -stored(1), -stored(2)][..]));
+}
+
+#[test]
+fn an_epsilon_is_the_number_that_was_written() {
+    let graph = imported(&with_tail(48, |net| {
+        for name in ["gamma", "beta", "mean"] {
+            net.tensors.push(weights(name, &[3]));
+        }
+        net.tensors.push(tensor("var", 1, &[3], &f32s(&[0.5, 1.0, 2.0])));
+        net.node("BatchNormalization", &["x", "gamma", "beta", "mean", "var"], "n", &[]);
+        net.node("Flatten", &["n"], "f", &[]);
+    }))
+    .graph;
+    let Op::BatchNorm { epsilon, .. } = &graph.layers()[0].op else { panic!("{graph:?}") };
+    // As PyTorch has it; the nearest f32 is 9.99999975e-6.
+    assert_eq!(*epsilon, 1e-5);
+}
+
+#[test]
+fn everything_outside_of_the_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("data")).expect("a folder");
+    fs::write(
+        folder.path().join("data/all.bin"),
+        [&48i64.to_le_bytes()[..], &[0; 8], &f32s(&[0.5; 108])].concat(),
+    )
+    .expect("writes");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("data/all.bin", folder.path().join("link.bin")).expect("a link");
+    let location = if cfg!(unix) { "link.bin" } else { "data/all.bin" };
+    let mut net = Net::small();
+    net.tensors[0] = external(location, 16, 432);
+    let graph = import_bytes(folder.path(), &net.bytes(), ImportOptions::default()).graph;
+    let filter = graph.layers()[0].op.kernel().expect("a kernel");
+    assert!(filter.data().iter().all(|v| *v == 0.5));
+    // Shapes, too, and a path that begins with the folder itself.
+    let entry =
+        |key: &str, value: &str| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
+    let mut net = Net::new(&[1, 3, 4, 4]);
+    let place = [entry("location", "./data/all.bin"), entry("length", "8"), int(14, 1)].concat();
+    net.tensors.push([int(1, 1), int(2, 7), bytes(8, b"n"), place].concat());
+    net.tensors.push(int_tensor("one", &[1]));
+    net.node("Concat", &["one", "n"], "s", &[("axis", Attr::Int(0))]);
+    net.node("Reshape", &["x", "s"], "f", &[]);
+    net.head("f", 48);
+    let graph = import_bytes(folder.path(), &net.bytes(), ImportOptions::default()).graph;
+    assert_eq!(graph.input(), Shape::new(4, 4, 3));
+}
+
+#[test]
+fn a_flattened_map_at_the_end_is_said_to_be_in_another_order() {
+    let mut net = Net::new(&[1, 3, 4, 4]);
+    net.conv("x", "c", &[]);
+    net.node("Flatten", &["c"], "y", &[]);
+    let notes = imported(&net).notes;
+    let expected =
+        "the outputs are a flattened 4x4x4 map: pixel by pixel, where the model has them channel by channel";
+    assert_eq!(notes, [expected]);
+}
+
+/// Peak memory of an import stays near the file's size. Needs a full VGG16 as ONNX, 553 MB, in `VGG_EDGE_VGG16_ONNX`; with its
+/// weights as a Keras file in `VGG_EDGE_VGG16_H5` both must be one graph.
+#[test]
+fn a_full_vgg16_needs_little_more_memory_than_its_file() {
+    let Some(path) = std::env::var_os("VGG_EDGE_VGG16_ONNX") else {
+        eprintln!("not run: VGG_EDGE_VGG16_ONNX names no full VGG16");
+        return;
+    };
+    let bytes = fs::metadata(&path).expect("the file is there").len();
+    let graph = import(Path::new(&path), &ImportOptions::default()).expect("imports").graph;
+    assert_eq!((graph.params(), graph.input()), (138_357_544, Shape::new(224, 224, 3)));
+    if let Ok(status) = fs::read_to_string("/proc/self/status") {
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("peak memory");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+        println!("peak memory {} MB for a file of {} MB", kib * 1024 / 1_000_000, bytes / 1_000_000);
+        assert!(kib * 1024 * 2 < bytes * 3, "peak memory {kib} KiB for a file of {bytes} bytes");
+    }
+    let Some(twin) = std::env::var_os("VGG_EDGE_VGG16_H5") else { return };
+    let twin = import(Path::new(&twin), &ImportOptions::default()).expect("imports").graph;
+    assert!(graph.canonical().expect("folds") == twin.canonical().expect("folds"), "two graphs");
+}

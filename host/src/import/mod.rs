@@ -170,9 +170,6 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     {
         return Ok(Sniffed::Safetensors);
     }
-    if matches!(start, [8, 1..=32, ..]) {
-        return Ok(Sniffed::Onnx);
-    }
     let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
     Err(match start {
         [0x80, 2..=5, ..] => Problem::UnknownFormat { found: "a pickle that torch.save did not write" },

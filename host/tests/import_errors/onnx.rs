@@ -364,3 +364,276 @@ fn cuts_and_mutants() {
         mutate(file, &good, 100, 4000, 20);
     }
 }
+
+/// The small network with a node of its own in place of the ReLU, and one in place of the pool.
+fn middle(first: Vec<u8>, second: Vec<u8>, tensors: &[Vec<u8>]) -> Vec<u8> {
+    small(|net| {
+        net.tensors.extend_from_slice(tensors);
+        net.nodes[1] = first;
+        net.nodes[2] = second;
+    })
+}
+
+fn pool(attributes: &[(&str, Attr)]) -> Vec<u8> {
+    let two = || ints(&[2, 2]);
+    let attributes: Vec<(&str, Attr)> = attributes
+        .iter()
+        .map(|(name, value)| (*name, value.clone()))
+        .chain([("kernel_shape", two()), ("strides", two())])
+        .collect();
+    node("MaxPool", &["r"], &["p"], &attributes)
+}
+
+#[test]
+fn paddings_that_no_layer_can_make_its_own() {
+    let _alone = alone();
+    let none = ImportOptions::default();
+    let pad = |pads: &[i64], more: &[(&str, Attr)]| {
+        let more = more.iter().map(|(name, value)| (*name, value.clone()));
+        node("Pad", &["c"], &["r"], &more.chain([("pads", ints(pads))]).collect::<Vec<_>>())
+    };
+    let below = [0, 0, 0, 0, 0, 0, 1, 1];
+    let relu = || node("Relu", &["r"], &["p"], &[]);
+    check(&[
+        (middle(pad(&below, &[]), pool(&[]), &[]), none, {
+            "node `p` (MaxPool): input is padded with 0.0, expected padded with the lowest value, or with 0 behind a ReLU"
+        }),
+        (
+            middle(
+                pad(&below, &[("value", Attr::Float(f32::MIN))]),
+                pool(&[("ceil_mode", Attr::Int(1))]),
+                &[],
+            ),
+            none,
+            "node `p` (MaxPool): pads is behind a Pad, expected no pads of its own",
+        ),
+        (
+            middle(pad(&[0, 0, 1, 1, 0, 0, 0, 0], &[("value", Attr::Float(f32::MIN))]), pool(&[]), &[]),
+            none,
+            "node `p` (MaxPool): pads is [1, 1, 0, 0] for a 4x4x4 map, expected none, or by one below and to the right",
+        ),
+        (middle(pad(&below, &[]), relu(), &[]), none, {
+            "node `r` (Pad): padding is followed by node `p` (Relu), expected part of a 3x3 Conv without pads behind it, or of a MaxPool"
+        }),
+        (middle(pad(&[0, 0, 2, 2, 0, 0, 2, 2], &[]), pool(&[]), &[]), none, {
+            "node `r` (Pad): pads is [0, 0, 2, 2, 0, 0, 2, 2], expected by one at most, at the sides of the map"
+        }),
+        (middle(pad(&[0, 1, 0, 0, 0, 0, 0, 0], &[]), pool(&[]), &[]), none, {
+            "node `r` (Pad): pads is [0, 1, 0, 0, 0, 0, 0, 0], expected by one at most, at the sides of the map"
+        }),
+        (middle(pad(&[1, 1], &[]), pool(&[]), &[]), none, {
+            "node `r` (Pad): pads is [1, 1], expected by one at most, at the sides of the map"
+        }),
+        (middle(pad(&below, &[("mode", Attr::Text("reflect"))]), pool(&[]), &[]), none, {
+            "node `r` (Pad): mode is reflect, expected constant"
+        }),
+        (
+            small(|net| {
+                net.nodes[0] = node("Pad", &["x"], &["xp"], &[("pads", ints(&below))]);
+                net.nodes.insert(1, node("Conv", &["xp", "cw", "cb"], &["c"], &[]));
+            }),
+            none,
+            "node `c` (Conv): input is padded by [0, 0, 1, 1] with 0.0, expected padded by [1, 1, 1, 1] with 0.0",
+        ),
+        (
+            small(|net| {
+                net.nodes.truncate(1);
+                net.nodes.push(node("Pad", &["c"], &["y"], &[("pads", ints(&below))]));
+            }),
+            none,
+            "node `y` (Pad): padding is the end, expected part of a 3x3 Conv without pads behind it, or of a MaxPool",
+        ),
+    ]);
+}
+
+#[test]
+fn nodes_that_look_like_others() {
+    let _alone = alone();
+    let none = ImportOptions::default();
+    let nan = tensor("nan", 1, &[], &f32s(&[f32::NAN]));
+    let zero = || tensor("zero", 1, &[], &f32s(&[0.0]));
+    let yes = tensor("yes", 9, &[], &[1]);
+    let fill = int_tensor("", &[2]);
+    check(&[
+        (
+            middle(node("Clip", &["c", "zero", "nan"], &["r"], &[]), pool(&[]), &[nan, zero()]),
+            none,
+            "node `r` (Clip): range is 0.0 to NaN, expected 0 to no bound (ReLU)",
+        ),
+        (
+            middle(node("Clip", &["c", "cb"], &["r"], &[]), pool(&[]), &[]),
+            none,
+            "node `r` (Clip): input is `cb` of shape [4], expected one number",
+        ),
+        (
+            middle(node("Max", &["c", "zero", "zero"], &["r"], &[]), pool(&[]), &[zero()]),
+            none,
+            "node `r` (Max): other input is 0.0, expected 0 (ReLU)",
+        ),
+        (
+            middle(node("Dropout", &["c", "", "yes"], &["r"], &[]), pool(&[]), &[yes]),
+            none,
+            "node `r` (Dropout): training_mode is not known to be false, expected false",
+        ),
+        (
+            middle(node("Relu", &["cb"], &["r"], &[]), pool(&[]), &[]),
+            none,
+            "node `r` (Relu): input is constants alone, expected what is computed from the picture",
+        ),
+        (
+            small(|net| {
+                net.nodes[3] =
+                    node("ReduceMean", &["p"], &["g"], &[("axes", ints(&[3])), ("keepdims", Attr::Int(0))])
+            }),
+            none,
+            "node `f` (Flatten): input is a map averaged over one side, expected ReduceMean over the other side first",
+        ),
+        (
+            small(|net| {
+                net.nodes[3] = node("GlobalAveragePool", &["p"], &["s"], &[]);
+                net.nodes.insert(4, node("Softmax", &["s"], &["g"], &[]));
+            }),
+            none,
+            "node `g` (Softmax): axis is -1, expected 1",
+        ),
+        (
+            small(|net| net.nodes[4] = node("Squeeze", &["g"], &["f"], &[("axes", ints(&[1]))])),
+            none,
+            "node `f` (Squeeze): axes is [1], expected axes of length 1 of [?, 4, 1, 1]",
+        ),
+        (
+            small(|net| {
+                net.tensors.push(int_tensor("n", &[2]));
+                net.nodes[4] = node("Reshape", &["g", "s"], &["f"], &[]);
+                net.node("Where", &["n", "n", "n"], "s", &[]);
+            }),
+            none,
+            "node `s` (Where): not supported, supported are Conv, BatchNormalization, Relu, Clip, Max, MaxPool, GlobalAveragePool, \
+             AveragePool, ReduceMean, Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Gemm, MatMul, Add, Sub, Mul, Div, Pad, Identity, \
+             Dropout, Softmax, Cast, Constant, ConstantOfShape, and Shape, Gather, Slice, Concat and ReduceProd of shapes",
+        ),
+        (
+            small(|net| {
+                net.tensors.push(int_tensor("n", &[1 << 40]));
+                net.node("ConstantOfShape", &["n"], "s", &[("value", Attr::Tensor(fill))]);
+                net.nodes[4] = node("Reshape", &["g", "s"], &["f"], &[]);
+            }),
+            none,
+            "node `s` (ConstantOfShape): not supported, supported are Conv, BatchNormalization, Relu, Clip, Max, MaxPool, \
+             GlobalAveragePool, AveragePool, ReduceMean, Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Gemm, MatMul, Add, Sub, Mul, \
+             Div, Pad, Identity, Dropout, Softmax, Cast, Constant, ConstantOfShape, and Shape, Gather, Slice, Concat and ReduceProd of \
+             shapes",
+        ),
+        (
+            small(|net| net.nodes[1] = node("Relu", &["c"], &["cw"], &[])),
+            none,
+            "node `cw` (Relu): output is `cw` again, expected a name of its own",
+        ),
+    ]);
+}
+
+/// Pictures of another size than the weights behind a flattening.
+#[test]
+fn an_input_that_the_weights_do_not_fit() {
+    let _alone = alone();
+    let asked = ImportOptions { input: Some(Shape::new(8, 8, 3)), ..Default::default() };
+    let mismatch = "the model takes 4x4x3 pictures, but 8x8x3 was asked for";
+    let tail = |change: &dyn Fn(&mut Net)| {
+        let mut net = Net::new(&[1, 3, 4, 4]);
+        change(&mut net);
+        net.head("f", 48);
+        net.bytes()
+    };
+    check(&[
+        (tail(&|net| net.node("Flatten", &["x"], "f", &[])), asked, mismatch),
+        (
+            tail(&|net| {
+                net.tensors.push(int_tensor("s", &[1, 48]));
+                net.node("Reshape", &["x", "s"], "f", &[]);
+            }),
+            asked,
+            mismatch,
+        ),
+        (
+            small(|net| {
+                net.nodes[3] = node("AveragePool", &["p"], &["g"], &[("kernel_shape", ints(&[2, 2]))])
+            }),
+            asked,
+            mismatch,
+        ),
+    ]);
+}
+
+/// A few bytes that ask for gigabytes.
+#[test]
+fn single_numbers_that_become_many() {
+    let _alone = alone();
+    let none = ImportOptions::default();
+    let mut factor = Net::new(&[1, 1, 32768, 32768]);
+    factor.tensors.push(tensor("two", 1, &[], &f32s(&[2.0])));
+    factor.node("Flatten", &["x"], "f", &[]);
+    factor.node("Mul", &["f", "two"], "y", &[]);
+    let mut filled = Net::new(&[1, 3, 4, 4]);
+    filled.tensors.push(int_tensor("n", &[1 << 30]));
+    filled.node("ConstantOfShape", &["n"], "w", &[]);
+    filled.node("Add", &["x", "w"], "y", &[]);
+    let mut many = Net::new(&[1, 1, 1000, 1000]);
+    many.tensors.push(tensor("two", 1, &[], &f32s(&[2.0])));
+    many.node("Flatten", &["x"], "f0", &[]);
+    for i in 0..100 {
+        many.node("Mul", &[&format!("f{i}"), "two"], &format!("f{}", i + 1), &[]);
+    }
+    many.node("Identity", &["f100"], "y", &[]);
+    let message = "the model has more than 4194304 values made of single numbers";
+    check(&[(factor.bytes(), none, message), (filled.bytes(), none, message), (many.bytes(), none, message)]);
+}
+
+#[test]
+fn external_data_that_leads_elsewhere() {
+    let _alone = alone();
+    let outside = tempfile::tempdir().expect("a folder");
+    fs::write(outside.path().join("secret.bin"), f32s(&[0.25; 108])).expect("writes");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("sub")).expect("a folder");
+    let path = folder.path().join("net.onnx");
+    let message = |location: &str, is_external: i64| {
+        let entry = bytes(13, &[bytes(1, b"location"), bytes(2, location.as_bytes())].concat());
+        let dims: Vec<u8> = [4, 3, 3, 3].iter().flat_map(|d| int(1, *d)).collect();
+        let tensor = [dims, int(2, 1), bytes(8, b"cw"), entry, int(14, is_external)].concat();
+        fs::write(&path, small(|net| net.tensors[0] = tensor)).expect("writes");
+        match bounded(&path, &ImportOptions::default()) {
+            Ok(()) => "imports".to_string(),
+            Err(error) => error.problem.to_string(),
+        }
+    };
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(outside.path().join("secret.bin"), folder.path().join("link.bin"))
+            .expect("a link");
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("away")).expect("a link");
+        let leads_out = |location: &str| {
+            format!("tensor `cw`: external data `{location}`: is a link that leads out of the model's folder")
+        };
+        assert_eq!(message("link.bin", 1), leads_out("link.bin"));
+        assert_eq!(message("away/secret.bin", 1), leads_out("away/secret.bin"));
+    }
+    let inside = "expected a path inside the model's folder";
+    assert_eq!(message("sub/../../x", 1), format!("tensor `cw`: external data `sub/../../x`: {inside}"));
+    assert_eq!(message("", 1), format!("tensor `cw`: external data ``: {inside}"));
+    assert_eq!(message("sub", 1), "tensor `cw`: external data `sub`: is not a file");
+    // A location that does not count.
+    assert_eq!(message("sub", 0), "tensor `cw`: data is 0 bytes, expected 432 for shape [4, 3, 3, 3]");
+}
+
+#[test]
+fn protobufs_that_are_no_models() {
+    let _alone = alone();
+    let none = ImportOptions::default();
+    // TensorFlow's SavedModel and a frozen graph of it.
+    let saved = [int(1, 1), bytes(2, &bytes(1, &bytes(4, b"serve")))].concat();
+    let frozen = bytes(1, &[bytes(1, b"input"), bytes(2, b"Placeholder")].concat());
+    for bytes in [saved, frozen] {
+        let text = message(&bytes, &none);
+        assert!(text.starts_with("the file is of no known format, expected "), "{text}");
+    }
+}

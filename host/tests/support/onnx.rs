@@ -45,6 +45,7 @@ pub(crate) fn int_tensor(name: &str, values: &[i64]) -> Vec<u8> {
 }
 
 /// An attribute.
+#[derive(Clone)]
 pub(crate) enum Attr {
     Int(i64),
     Float(f32),
