@@ -67,14 +67,16 @@ pub struct Figures {
     pub calibration_pictures: Option<usize>,
     /// Pictures the next two were measured on.
     pub measured_pictures: usize,
-    /// Share of them whose first class equals the reference's.
-    pub agreement: f64,
-    /// Mean divergence of the probabilities, nats.
-    pub mean_kl: f64,
+    /// Share of them whose first class equals the reference's; absent for a feature extractor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+    /// Mean divergence of the probabilities, nats; absent for a feature extractor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_kl: Option<f64>,
 }
 
 impl Conversion {
-    /// Converts `graph`.
+    /// Converts `graph`, in its canonical form: blobs of one network are the same bytes whatever file it came from.
     ///
     /// # Errors
     /// Whatever stage fails: a picture, the overflow proof, the self-test.
@@ -91,6 +93,13 @@ impl Conversion {
             self.labels.len(),
             graph.classes()
         );
+        ensure!(
+            self.labels.is_empty() || graph.is_classifier(),
+            "{} labels, but the network is a feature extractor that ends in {}",
+            self.labels.len(),
+            graph.output()
+        );
+        let (graph, rule) = &quantize::absorb_input(graph.canonical()?, rule.clone())?;
         let fused = quantize::lower(graph)?;
         let reference = Reference::with_outputs(graph).context("f32 reference")?;
         let (mut model, calibrated) = match self.scheme {
@@ -116,8 +125,8 @@ impl Conversion {
             method: calibrated.map(|_| self.method.to_string()),
             calibration_pictures: calibrated,
             measured_pictures: measured.len(),
-            agreement: comparison.agreement(),
-            mean_kl: comparison.mean_kl(),
+            agreement: graph.is_classifier().then(|| comparison.agreement()),
+            mean_kl: graph.is_classifier().then(|| comparison.mean_kl()),
         };
         for (layer, sqnr) in model.layers.iter_mut().zip(&sqnr) {
             layer.sqnr_db = sqnr.db;

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
-use vgg_edge_blob::{AlignedBytes, Blob, Shape};
+use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Shape};
 
 use crate::convert::engine;
 use crate::graph::Graph;
@@ -34,8 +34,9 @@ impl Network {
     /// An imported graph, run in f32.
     ///
     /// # Errors
-    /// When the reference cannot be built.
+    /// When the reference cannot be built, or the graph is a feature extractor.
     pub fn of_graph(graph: &Graph, rule: Preprocess) -> anyhow::Result<Self> {
+        ensure!(graph.is_classifier(), "the network ends in {}, expected class scores", graph.output());
         let input = crate::quantize::blob_shape(graph.input());
         let reference = Box::new(Reference::new(graph).context("f32 reference")?);
         Ok(Self::Weights { reference, input, classes: graph.classes(), rule })
@@ -54,7 +55,13 @@ impl Network {
 
     fn classes(&self) -> anyhow::Result<usize> {
         match self {
-            Self::Blob(bytes) => Ok(Blob::parse(bytes.as_slice())?.n_classes()),
+            Self::Blob(bytes) => {
+                let blob = Blob::parse(bytes.as_slice())?;
+                let last = blob.layers().last();
+                let dense = last.is_some_and(|l| matches!(l.op, LayerOp::Dense(_)));
+                ensure!(dense, "the model is a feature extractor, expected class scores");
+                Ok(blob.n_classes())
+            }
             Self::Weights { classes, .. } => Ok(*classes),
         }
     }

@@ -18,6 +18,7 @@ pub mod calibrate;
 pub mod commands;
 pub mod convert;
 pub mod eval;
+pub mod fetch;
 pub mod graph;
 pub mod import;
 pub mod logs;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vgg_edge_host::commands::{demo, eval, hint, inspect, is_closed_pipe, logs, quantize};
+use vgg_edge_host::commands::{demo, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
 use vgg_edge_host::progress::Progress;
 
 /// vgg-edge on the workstation: trained weights to files for the board
@@ -18,6 +18,7 @@ struct Cli {
 enum Command {
     /// Quantizes the bundled network, classifies the bundled pictures, compares with f32
     Demo(demo::DemoArgs),
+    Fetch(fetch::FetchArgs),
     Inspect(inspect::InspectArgs),
     Quantize(quantize::QuantizeArgs),
     Eval(eval::EvalArgs),
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let progress = Progress::Terminal;
     let result = match Cli::parse().command {
         Command::Demo(args) => args.run(&progress),
+        Command::Fetch(args) => args.run(&progress),
         Command::Inspect(args) => args.run(),
         Command::Quantize(args) => args.run(&progress),
         Command::Eval(args) => args.run(&progress),

@@ -4,9 +4,9 @@
 //! for, or read from the sidecar `<weights without extension>.preprocess.toml`:
 //!
 //! ```toml
-//! order = "bgr"                       # rgb | bgr | gray
+//! order = "bgr"                       # rgb | bgr | gray | rgba
 //! scale = 1.0
-//! mean = [103.939, 116.779, 123.68]
+//! mean = [103.939, 116.779, 123.68]    # as many as the order has channels, and as many deviations
 //! std = [1.0, 1.0, 1.0]
 //! resize = "stretch"                  # stretch | "shorter-side 256, center-crop"
 //! filter = "bilinear"                 # nearest | box | bilinear | bicubic | lanczos, as PIL has them
@@ -23,60 +23,19 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
+use serde::{Deserialize, Serialize};
 use vgg_edge_blob::{ChannelOrder, ResizeFilter, ResizeRule};
 
 use crate::graph::Shape;
-
-/// Channels of the network's input, in order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// Red, green, blue.
-    Rgb,
-    /// Blue, green, red: what Caffe's networks, and so Keras' VGG16, were trained on.
-    Bgr,
-    /// One channel: PIL's `L`, (19595 R + 38470 G + 7471 B + 32768) / 65536.
-    Gray,
-}
-
-impl Order {
-    /// Number of channels.
-    pub fn channels(self) -> usize {
-        if self == Self::Gray { 1 } else { 3 }
-    }
-}
-
-/// How a picture of any size becomes one of the network's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Resize {
-    /// To the network's size, proportions ignored.
-    Stretch,
-    /// The shorter side to so many pixels, proportions kept, then the middle cut out.
-    ShorterSide(usize),
-}
-
-/// Resampling filter, antialiased when shrinking, as PIL has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "PIL's names")]
-pub enum Filter {
-    Nearest,
-    Box,
-    Bilinear,
-    Bicubic,
-    Lanczos,
-}
 
 /// The whole rule. One `mean` and `std` a channel, in `order`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
     /// Channels, in order.
-    pub order: Order,
+    #[serde(with = "words::order")]
+    pub order: ChannelOrder,
     /// Factor of the pixel, finite, not 0.
     pub scale: f64,
     /// Subtracted after scaling; finite.
@@ -84,9 +43,11 @@ pub struct Preprocess {
     /// Divides what is left; finite, > 0.
     pub std: Vec<f64>,
     /// Size rule.
-    pub resize: Resize,
-    /// Resampling filter.
-    pub filter: Filter,
+    #[serde(with = "words::resize")]
+    pub resize: ResizeRule,
+    /// Resampling filter, antialiased when shrinking, as PIL has it.
+    #[serde(with = "words::filter")]
+    pub filter: ResizeFilter,
 }
 
 /// A rule by name.
@@ -121,32 +82,40 @@ impl Preset {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
 
-    /// The rule for a network that takes `input`. A gray network gets the mean of the preset's channels.
+    /// The rule for a network that takes `input`. A gray network gets the mean of the preset's channels. One of four
+    /// takes RGBA: colours as the preset has them (in this order for `keras-caffe`, too), alpha scaled like them, with
+    /// mean 0 and deviation 1: `alpha * scale`.
     pub fn preprocess(self, input: Shape) -> Preprocess {
         let (order, scale, mean, std) = match self {
-            Self::KerasCaffe => (Order::Bgr, 1.0, [103.939, 116.779, 123.68], [1.0; 3]),
-            Self::Torchvision => (Order::Rgb, 1.0 / 255.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            Self::Unit => (Order::Rgb, 1.0 / 255.0, [0.0; 3], [1.0; 3]),
-            Self::Tf => (Order::Rgb, 1.0 / 127.5, [1.0; 3], [1.0; 3]),
+            Self::KerasCaffe => (ChannelOrder::Bgr, 1.0, [103.939, 116.779, 123.68], [1.0; 3]),
+            Self::Torchvision => {
+                (ChannelOrder::Rgb, 1.0 / 255.0, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+            }
+            Self::Unit => (ChannelOrder::Rgb, 1.0 / 255.0, [0.0; 3], [1.0; 3]),
+            Self::Tf => (ChannelOrder::Rgb, 1.0 / 127.5, [1.0; 3], [1.0; 3]),
         };
         let resize = match self {
             Self::Torchvision => {
                 let side = input.height.max(input.width);
-                Resize::ShorterSide((side * 256 + 112) / 224)
+                ResizeRule::ShorterSideCenterCrop(((side * 256 + 112) / 224) as u32)
             }
-            _ => Resize::Stretch,
+            _ => ResizeRule::Stretch,
         };
-        let gray = input.channels == 1;
-        let channels = |v: [f64; 3]| if gray { vec![v.iter().sum::<f64>() / 3.0] } else { v.to_vec() };
-        let order = if gray { Order::Gray } else { order };
-        Preprocess {
-            order,
-            scale,
-            mean: channels(mean),
-            std: channels(std),
-            resize,
-            filter: Filter::Bilinear,
-        }
+        let (order, mean, std) = match input.channels {
+            1 => {
+                let middle = |v: [f64; 3]| vec![v.iter().sum::<f64>() / 3.0];
+                (ChannelOrder::Gray, middle(mean), middle(std))
+            }
+            4 => {
+                let rgba = |v: [f64; 3], alpha| {
+                    let colour = |c| v[order.network_channel(c)];
+                    vec![colour(0), colour(1), colour(2), alpha]
+                };
+                (ChannelOrder::Rgba, rgba(mean, 0.0), rgba(std, 1.0))
+            }
+            _ => (order, mean.to_vec(), std.to_vec()),
+        };
+        Preprocess { order, scale, mean, std, resize, filter: ResizeFilter::Bilinear }
     }
 }
 
@@ -186,8 +155,8 @@ pub enum PreprocessError {
     Toml { file: String, message: String },
     #[error("{file}: {field} is {found}, expected {expected}")]
     Field { file: String, field: String, found: String, expected: String },
-    #[error("picture has {found} bytes, expected whole pixels of 3 bytes")]
-    Pixels { found: usize },
+    #[error("picture has {found} bytes, expected whole pixels of {channels} bytes")]
+    Pixels { found: usize, channels: usize },
 }
 
 impl Preprocess {
@@ -245,7 +214,7 @@ impl Preprocess {
         };
         let channels = self.order.channels();
         if channels != input.channels {
-            let found = format!("{:?} with {channels} channels", self.order).to_lowercase();
+            let found = format!("{} with {channels} channels", self.order.name());
             return wrong("order", found, format!("{} as the network takes", input.channels));
         }
         if !self.scale.is_finite() || self.scale == 0.0 {
@@ -268,11 +237,12 @@ impl Preprocess {
                 }
             }
         }
+        let longest = input.height.max(input.width);
         match self.resize {
-            Resize::ShorterSide(side) if side < input.height.max(input.width) => wrong(
+            ResizeRule::ShorterSideCenterCrop(side) if (side as usize) < longest => wrong(
                 "resize",
                 format!("shorter side {side}"),
-                format!("at least {}, the network's input", input.height.max(input.width)),
+                format!("at least {longest}, the network's input"),
             ),
             _ => Ok(()),
         }
@@ -285,31 +255,20 @@ impl Preprocess {
             .collect()
     }
 
-    /// The network's input for a picture of its size: `pixels` u8 HWC, RGB, or gray for a network of one channel (as
-    /// `vgg_edge_engine::image::prepare` gives them); the result f32 HWC in the network's channels.
+    /// The network's input for a picture of its size: `pixels` u8 HWC, RGB, or gray or RGBA for a network that takes
+    /// that (as `vgg_edge_engine::image::prepare` gives them); the result f32 HWC in the network's channels.
     pub fn normalize(&self, pixels: &[u8]) -> Result<Vec<f32>, PreprocessError> {
-        if self.order == Order::Gray
-            && let [gray, ..] = self.table().as_slice()
-        {
-            return Ok(pixels.iter().map(|&p| gray[usize::from(p)]).collect());
+        let (table, channels) = (self.table(), self.order.channels());
+        // A rule made by hand may have too few means; `check` refuses it.
+        if pixels.is_empty() || !pixels.len().is_multiple_of(channels) || table.len() < channels {
+            return Err(PreprocessError::Pixels { found: pixels.len(), channels });
         }
-        let (pixels, rest) = pixels.as_chunks::<3>();
-        if !rest.is_empty() || pixels.is_empty() {
-            return Err(PreprocessError::Pixels { found: pixels.len() * 3 + rest.len() });
+        let mut values = Vec::with_capacity(pixels.len());
+        for pixel in pixels.chunks_exact(channels) {
+            let value = |c: usize| table[c][usize::from(pixel[self.order.network_channel(c)])];
+            values.extend((0..channels).map(value));
         }
-        let table = self.table();
-        Ok(match (self.order, table.as_slice()) {
-            (Order::Rgb, [a, b, c, ..]) => pixels
-                .iter()
-                .flat_map(|p| [a[usize::from(p[0])], b[usize::from(p[1])], c[usize::from(p[2])]])
-                .collect(),
-            (Order::Bgr, [a, b, c, ..]) => pixels
-                .iter()
-                .flat_map(|p| [a[usize::from(p[2])], b[usize::from(p[1])], c[usize::from(p[0])]])
-                .collect(),
-            // A rule made by hand with too few means; `check` refuses it.
-            _ => return Err(PreprocessError::Pixels { found: pixels.len() * 3 }),
-        })
+        Ok(values)
     }
 
     /// The rule as the blob carries it.
@@ -317,25 +276,12 @@ impl Preprocess {
         let four =
             |values: &[f64], rest: f32| std::array::from_fn(|c| values.get(c).map_or(rest, |v| *v as f32));
         vgg_edge_blob::Preprocess {
-            order: match self.order {
-                Order::Rgb => ChannelOrder::Rgb,
-                Order::Bgr => ChannelOrder::Bgr,
-                Order::Gray => ChannelOrder::Gray,
-            },
+            order: self.order,
             scale: self.scale as f32,
             mean: four(&self.mean, 0.0),
             std: four(&self.std, 1.0),
-            resize: match self.resize {
-                Resize::Stretch => ResizeRule::Stretch,
-                Resize::ShorterSide(side) => ResizeRule::ShorterSideCenterCrop(side as u32),
-            },
-            filter: match self.filter {
-                Filter::Nearest => ResizeFilter::Nearest,
-                Filter::Box => ResizeFilter::Box,
-                Filter::Bilinear => ResizeFilter::Bilinear,
-                Filter::Bicubic => ResizeFilter::Bicubic,
-                Filter::Lanczos => ResizeFilter::Lanczos,
-            },
+            resize: self.resize,
+            filter: self.filter,
         }
     }
 
@@ -362,41 +308,66 @@ fn sidecars(weights: &Path) -> Vec<PathBuf> {
     [Some(first), second].into_iter().flatten().collect()
 }
 
-impl fmt::Display for Resize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stretch => f.write_str("stretch"),
-            Self::ShorterSide(side) => write!(f, "shorter-side {side}, center-crop"),
+/// The sidecar's words for what the blob numbers.
+mod words {
+    use serde::de::{Deserialize, Deserializer, Error};
+
+    /// Reads the name of one of `all`.
+    fn one_of<'de, D: Deserializer<'de>, T: Copy>(
+        deserializer: D,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Result<T, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| {
+            let names: Vec<String> = all.iter().map(|value| format!("`{}`", name(*value))).collect();
+            D::Error::custom(format_args!("unknown variant `{text}`, expected one of {}", names.join(", ")))
+        })
+    }
+
+    pub(super) mod order {
+        use serde::{Deserializer, Serializer};
+        use vgg_edge_blob::ChannelOrder;
+
+        pub(crate) fn serialize<S: Serializer>(order: &ChannelOrder, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_str(order.name())
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ChannelOrder, D::Error> {
+            super::one_of(from, &ChannelOrder::ALL, ChannelOrder::name)
         }
     }
-}
 
-impl FromStr for Resize {
-    type Err = String;
+    pub(super) mod filter {
+        use serde::{Deserializer, Serializer};
+        use vgg_edge_blob::ResizeFilter;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let side = |t: &str| -> Option<usize> {
-            let (side, crop) = t.strip_prefix("shorter-side ")?.split_once(',')?;
-            (crop.trim() == "center-crop").then_some(())?;
-            side.trim().parse().ok().filter(|n| (1..=1 << 16).contains(n))
-        };
-        match text {
-            "stretch" => Ok(Self::Stretch),
-            _ => side(text).map(Self::ShorterSide).ok_or_else(|| {
-                format!("resize is `{text}`, expected `stretch` or `shorter-side N, center-crop`, N from 1 to 65536")
-            }),
+        pub(crate) fn serialize<S: Serializer>(filter: &ResizeFilter, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_str(filter.name())
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ResizeFilter, D::Error> {
+            super::one_of(from, &ResizeFilter::ALL, ResizeFilter::name)
         }
     }
-}
 
-impl Serialize for Resize {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+    pub(super) mod resize {
+        use serde::de::{Deserialize, Deserializer, Error};
+        use serde::ser::Serializer;
+        use vgg_edge_blob::ResizeRule;
+        use vgg_edge_blob::layout::MAX_SIDE;
 
-impl<'de> Deserialize<'de> for Resize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        pub(crate) fn serialize<S: Serializer>(rule: &ResizeRule, to: S) -> Result<S::Ok, S::Error> {
+            to.collect_str(rule)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ResizeRule, D::Error> {
+            let text = String::deserialize(from)?;
+            ResizeRule::from_name(&text).ok_or_else(|| {
+                D::Error::custom(format_args!(
+                    "resize is `{text}`, expected `stretch` or `shorter-side N, center-crop`, N from 1 to {MAX_SIDE}"
+                ))
+            })
+        }
     }
 }

@@ -24,6 +24,18 @@ impl Progress {
         bar
     }
 
+    /// A bar of bytes; its length is set when it is known.
+    pub fn bytes(self, what: &'static str) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, self.target());
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix:>10} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} left {eta}",
+        ) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what);
+        bar
+    }
+
     /// A spinner for a step of unknown length.
     pub fn spinner(self, what: &'static str) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, self.target());

@@ -18,6 +18,8 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use tract_core::internal::{
     Datum, DatumExt, IntoRunnable, IntoTValue, OutletId, SpecialOps, Tensor as TractTensor, ToDim,
     TypedModel, TypedSimplePlan, tvec,
@@ -180,13 +182,22 @@ fn wire(
     };
     let flat =
         AxisOp::Reshape(1, shape.dims().iter().map(|d| d.to_dim()).collect(), tvec![shape.len().to_dim()]);
+    let or_zeros =
+        |bias: &Option<Tensor>, n: usize| bias.as_ref().map_or_else(|| Tensor::zeros(n), Tensor::clone);
     Ok(match op {
         Op::Conv { weights, bias } => {
             let side = weights.shape()[0];
             let kernel = constant(model, "kernel", weights)?;
-            let bias = constant(model, "bias", bias)?;
+            let bias = constant(model, "bias", &or_zeros(bias, weights.shape()[3]))?;
             let pool = pool_spec(side, PaddingSpec::SameUpper, 1, weights.shape()[3]);
             model.wire_node(name, Conv::new(pool, KernelFormat::HWIO, 1, None), &[x, kernel, bias])?[0]
+        }
+        Op::BatchNorm { .. } | Op::Affine { .. } => {
+            let (scale, shift) = op.affine().context("its factors leave the range of f32")?;
+            let (scale, shift) = (constant(model, "scale", &scale)?, constant(model, "shift", &shift)?);
+            let scaled =
+                wire_with_rank_broadcast(format!("{name}.scaled"), model, math::mul(), &[x, scale])?[0];
+            wire_with_rank_broadcast(name, model, math::add(), &[scaled, shift])?[0]
         }
         Op::Relu => {
             let zero = model.add_const(format!("{name}.zero"), TractTensor::from(0f32))?;
@@ -217,7 +228,7 @@ fn wire(
             let kernel = constant(model, "kernel", weights)?;
             let product = EinSum::new("ni,io->no".parse()?, f32::datum_type());
             let product = model.wire_node(format!("{name}.product"), product, &[x, kernel])?[0];
-            let bias = constant(model, "bias", bias)?;
+            let bias = constant(model, "bias", &or_zeros(bias, weights.shape()[1]))?;
             wire_with_rank_broadcast(name, model, math::add(), &[product, bias])?[0]
         }
         Op::Dropout { .. } | Op::Softmax => x,

@@ -75,7 +75,7 @@ fn quantize_prints_what_it_did_and_eval_gives_stable_json() {
     let (table, rest) = ran.stdout.split_once("\n\n").expect("a table and a list");
     let rows: Vec<f32> =
         table.lines().skip(1).map(|l| l.rsplit(' ').next().unwrap().parse().unwrap()).collect();
-    assert_eq!(rows.len(), 21, "{table}");
+    assert_eq!(rows.len(), 20, "{table}");
     assert!(rows.is_sorted(), "worst first: {table}");
     let names: Vec<&str> = rest.lines().map(|l| l.split(' ').next().unwrap()).collect();
     assert_eq!(names, ["scheme", "ranges", "agreement", "arena", "size", "written"]);
@@ -106,12 +106,16 @@ fn inspect_prints_the_summary_of_weights_and_of_a_blob() {
     let dir = quantized();
     let ran = host(dir.path(), "inspect small_vgg.h5");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert!(ran.stdout.starts_with("Model: \"small_vgg\"\nLayer (type) "), "{}", ran.stdout);
+    assert!(ran.stdout.starts_with("Model: \"vgg16\"\nLayer (type) "), "{}", ran.stdout);
     assert!(ran.stdout.contains("\nTotal params: 937,474\n"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("dropout"), "{}", ran.stdout);
+    let ran = host(dir.path(), "inspect small_vgg.h5 --as-stored");
+    assert!(ran.stdout.starts_with("Model: \"small_vgg\"\nLayer (type) "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\ndropout_1 (Dropout) "), "{}", ran.stdout);
     let ran = host(dir.path(), "inspect m.vgg --json");
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&json["scheme"], &json["classes"]), (&"int8".into(), &10.into()), "{json}");
-    assert_eq!(json["layers"].as_array().unwrap().len(), 21);
+    assert_eq!(json["layers"].as_array().unwrap().len(), 20);
     assert_eq!(json["metadata"]["calibration_pictures"], 2);
 }
 
@@ -155,12 +159,12 @@ fn weights_that_are_none() {
     fails(
         dir.path(),
         &format!("quantize text.h5 {out} {preset}"),
-        "error: import text.h5: the file is text, expected Keras HDF5 (.h5) or safetensors\n",
+        "error: import text.h5: the file is text, expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite\n",
     );
     fails(
         dir.path(),
         &format!("quantize zero.h5 {out} {preset}"),
-        "error: import zero.h5: the file is empty, expected Keras HDF5 (.h5) or safetensors\n",
+        "error: import zero.h5: the file is empty, expected Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite\n",
     );
     let ran = host(dir.path(), &format!("quantize half.h5 {out} {preset}"));
     assert_eq!(ran.code, Some(1));

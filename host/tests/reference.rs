@@ -1,114 +1,12 @@
-//! Imported networks on the f32 reference give what Keras and PyTorch gave, for every file with golden outputs.
+//! The f32 reference against plain loops, op by op. `models` compares whole networks with their frameworks.
 
-mod support;
-
-use support::{Npy, shared};
-use vgg_edge_host::graph::{ConvBlock, Graph, Kind, Op, Padding, Shape, Spec};
-use vgg_edge_host::import::{ImportOptions, import};
-use vgg_edge_host::preprocess::{Origin, Preprocess};
+use vgg_edge_host::graph::{ConvBlock, Graph, Kind, Op, Padding, Shape, Spec, Tensor};
 use vgg_edge_host::reference::{Reference, softmax};
-
-/// Largest probability difference allowed.
-const TOLERANCE: f32 = 1e-4;
-
-struct Golden {
-    file: &'static str,
-    /// Given by the user where the file cannot say.
-    input: Option<&'static str>,
-    pictures: &'static str,
-    outputs: &'static str,
-    n: usize,
-}
-
-const fn small(file: &'static str, input: Option<&'static str>, outputs: &'static str) -> Golden {
-    Golden { file, input, pictures: "golden_images_u8_nhwc_rgb", outputs, n: 64 }
-}
-
-fn check(golden: &Golden) {
-    let Some(models) = shared("models") else { return };
-    let input = golden.input.map(|s| s.parse::<Shape>().expect("a shape"));
-    let path = models.join(golden.file);
-    let imported = import(&path, &ImportOptions { input, ..Default::default() }).expect("imports");
-    let graph = &imported.graph;
-    let (rule, origin) = Preprocess::find(None, &path, graph.input())
-        .or_else(|_| {
-            // Files that share another one's rule.
-            Preprocess::find(None, &models.join("small_vgg.h5"), graph.input())
-        })
-        .expect("rule");
-    assert!(matches!(origin, Origin::Sidecar(_)));
-    let npy = |name: &str| Npy::read(&models.join("golden").join(format!("{name}.npy")));
-    let pictures = npy(golden.pictures);
-    let logits = npy(&format!("{}_logits", golden.outputs));
-    let probabilities = npy(&format!("{}_softmax", golden.outputs));
-    let reference = Reference::new(graph).expect("builds");
-    let (mut worst, mut worst_logit) = (0f32, 0f32);
-    for i in 0..golden.n {
-        let answer = reference.run(&rule.normalize(pictures.u8_row(i)).expect("pixels")).expect("runs");
-        worst = worst.max(distance(&answer.probabilities, &probabilities.f32_row(i)));
-        worst_logit = worst_logit.max(distance(&answer.logits, &logits.f32_row(i)));
-    }
-    println!(
-        "{}: {} pictures, probabilities differ by {worst:.1e}, logits by {worst_logit:.1e}",
-        golden.file, golden.n
-    );
-    assert!(worst <= TOLERANCE, "{}: probabilities differ by {worst}", golden.file);
-    assert!(worst_logit <= 1e-3, "{}: logits differ by {worst_logit}", golden.file);
-}
 
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     // `max` would drop a NaN.
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |w, d| if d <= w { w } else { d })
-}
-
-#[test]
-fn small_vgg_keras_model() {
-    check(&small("small_vgg.h5", None, "small_vgg"));
-}
-
-#[test]
-fn small_vgg_keras2_weights() {
-    check(&small("small_vgg_keras2_weights.h5", Some("32x32"), "small_vgg"));
-}
-
-#[test]
-fn small_vgg_keras1_weights() {
-    check(&small("small_vgg_weights_tf_dim_ordering_tf_kernels.h5", Some("32x32"), "small_vgg"));
-}
-
-#[test]
-fn small_vgg_torchvision() {
-    check(&small("small_vgg.safetensors", Some("32x32"), "small_vgg_torch"));
-}
-
-#[test]
-fn small_vgg_fc_keras() {
-    check(&small("small_vgg_fc.h5", None, "small_vgg_fc"));
-}
-
-#[test]
-fn small_vgg_fc_torchvision() {
-    // One dense input a channel could be pooling over any size: the file alone cannot say.
-    check(&small("small_vgg_fc_torchvision.safetensors", Some("32x32"), "small_vgg_fc_torch"));
-}
-
-#[test]
-fn small_vgg_fc64_keras_flattens_hwc() {
-    let pictures = "small_vgg_fc64_input_u8_nhwc_rgb";
-    check(&Golden { file: "small_vgg_fc64.h5", input: None, pictures, outputs: "small_vgg_fc64", n: 64 });
-}
-
-#[test]
-fn small_vgg_fc64_torchvision_flattens_chw() {
-    let (file, pictures) = ("small_vgg_fc64_torchvision.safetensors", "small_vgg_fc64_input_u8_nhwc_rgb");
-    check(&Golden { file, input: None, pictures, outputs: "small_vgg_fc64_torch", n: 64 });
-}
-
-#[test]
-fn vgg16_cifar10_keras_model() {
-    let pictures = "vgg16_cifar10_input_u8_nhwc_rgb_96";
-    check(&Golden { file: "vgg16_cifar10.h5", input: None, pictures, outputs: "vgg16_cifar10", n: 8 });
 }
 
 /// Every op once, with odd sizes, both paddings and both strides.
@@ -162,7 +60,7 @@ fn plain(graph: &Graph, input: &[f32]) -> Vec<Vec<f32>> {
             Op::Conv { weights, bias } => {
                 let side = weights.shape()[0] as isize;
                 map(&|r, c, o| {
-                    let mut acc = f64::from(bias.data()[o]);
+                    let mut acc = bias.as_ref().map_or(0.0, |b| f64::from(b.data()[o]));
                     for (t, (dr, dc)) in (0..side).flat_map(|a| (0..side).map(move |b| (a, b))).enumerate() {
                         for i in 0..from[2] {
                             let w = weights.data()[(t * from[2] + i) * to[2] + o];
@@ -187,7 +85,24 @@ fn plain(graph: &Graph, input: &[f32]) -> Vec<Vec<f32>> {
                 let product = |o: usize| {
                     x.iter().enumerate().map(|(i, v)| v * weights.data()[i * to[0] + o]).sum::<f32>()
                 };
-                (0..to[0]).map(|o| product(o) + bias.data()[o]).collect()
+                (0..to[0]).map(|o| product(o) + bias.as_ref().map_or(0.0, |b| b.data()[o])).collect()
+            }
+            Op::BatchNorm { gamma, beta, mean, variance, epsilon } => {
+                let channels = mean.len();
+                let of = |t: &Option<Tensor>, c: usize| t.as_ref().map(|t| t.data()[c]);
+                (x.iter().enumerate())
+                    .map(|(i, v)| {
+                        let c = i % channels;
+                        let normal = (v - mean.data()[c]) / (variance.data()[c] + *epsilon as f32).sqrt();
+                        normal * of(gamma, c).unwrap_or(1.0) + of(beta, c).unwrap_or(0.0)
+                    })
+                    .collect()
+            }
+            Op::Affine { scale, shift } => {
+                let channels = scale.len();
+                (x.iter().enumerate())
+                    .map(|(i, v)| v * scale.data()[i % channels] + shift.data()[i % channels])
+                    .collect()
             }
             Op::Flatten | Op::Dropout { .. } => x.to_vec(),
             Op::Softmax => softmax(x),

@@ -17,6 +17,9 @@ enum Task {
     /// Quantize the bundled network, classify the bundled pictures, compare with f32
     #[command(disable_help_flag = true)]
     Demo(host::Args),
+    /// Download published ImageNet weights: vgg16 (Keras), or vgg11 to vgg19, also _bn (torchvision)
+    #[command(disable_help_flag = true)]
+    Fetch(host::Args),
     /// The summary table of a weights file or a blob
     #[command(disable_help_flag = true)]
     Inspect(host::Args),
@@ -42,6 +45,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Demo(args) => host::run("demo", &args),
+        Task::Fetch(args) => host::run("fetch", &args),
         Task::Inspect(args) => host::run("inspect", &args),
         Task::Quantize(args) => host::run("quantize", &args),
         Task::Eval(args) => host::run("eval", &args),

@@ -10,13 +10,9 @@
 
 use std::io;
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromZeros, IntoBytes};
 
-use crate::layout::ALIGN;
-
-#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGN]);
+use crate::layout::{ALIGN, Line};
 
 /// Growing, aligned bytes; for programs that may not map a file.
 #[derive(Clone, Default)]

@@ -5,7 +5,8 @@ use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Padding, Preprocess, Scheme, Shape};
+use crate::model::{Padding, Scheme, Shape};
+use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
 
@@ -40,14 +41,22 @@ pub(crate) fn preprocess(header: &Header) -> Result<Preprocess, BlobError> {
     if !matches!(channels, 1 | 3 | 4) {
         return Err(field("input_channels", channels));
     }
-    let order = read::channel_order(header.order).ok_or(field("order", u32::from(header.order)))?;
+    let order = ChannelOrder::ALL.get(usize::from(header.order)).copied();
+    let order = order.ok_or(field("order", u32::from(header.order)))?;
+    if order.channels() != channels as usize {
+        return Err(BlobError::Channels { order, found: channels });
+    }
     let shorter = header.shorter_side.get();
     if shorter > MAX_SIDE {
         return Err(field("shorter_side", shorter));
     }
-    let resize =
-        read::resize_rule(header.resize, shorter).ok_or(field("resize", u32::from(header.resize)))?;
-    let filter = read::resize_filter(header.filter).ok_or(field("filter", u32::from(header.filter)))?;
+    let resize = match header.resize {
+        0 => ResizeRule::Stretch,
+        1 if shorter > 0 => ResizeRule::ShorterSideCenterCrop(shorter),
+        other => return Err(field("resize", u32::from(other))),
+    };
+    let filter = ResizeFilter::ALL.get(usize::from(header.filter)).copied();
+    let filter = filter.ok_or(field("filter", u32::from(header.filter)))?;
     let scale = header.scale.get();
     if !scale.is_finite() || scale == 0.0 {
         return Err(number("scale"));

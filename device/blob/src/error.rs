@@ -1,5 +1,7 @@
 //! What can be wrong with a blob, one variant a check, in the order of the checks.
 
+use crate::preprocess::ChannelOrder;
+
 /// Why bytes are not a blob this crate reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +76,18 @@ pub enum BlobError {
         /// Field name.
         field: &'static str,
         /// Value found.
+        found: u32,
+    },
+    /// The channel order has another number of channels than the input picture.
+    #[error(
+        "header: input_channels is {found}, expected {} for order {}",
+        .order.channels(),
+        .order.name()
+    )]
+    Channels {
+        /// Order found.
+        order: ChannelOrder,
+        /// Channels found.
         found: u32,
     },
     /// A header number is not finite, or a standard deviation is not positive.
@@ -280,12 +294,12 @@ pub enum BlobError {
         /// Kind of section.
         kind: Section,
     },
-    /// The labels section does not have a line a class.
+    /// The labels section does not have a line a class, or the network gives features and has no classes.
     #[error("labels section: found {found} labels, expected {expected}")]
     LabelCount {
         /// Lines found.
         found: u64,
-        /// Classes.
+        /// Classes; 0 for features.
         expected: u64,
     },
     /// A section's bytes are damaged.
@@ -320,9 +334,9 @@ pub enum Section {
     Names = 1,
     /// Class labels, UTF-8, one a line.
     Labels = 2,
-    /// The self-test's picture: u8, NHWC, RGB or gray, of the input size.
+    /// The self-test's picture: u8, NHWC, RGB, gray or RGBA, of the input size.
     GoldenInput = 3,
-    /// The logits that this picture gives: f32.
+    /// The logits or features that this picture gives: f32.
     GoldenLogits = 4,
     /// How the blob was made and what was measured: UTF-8 JSON.
     Metadata = 5,

@@ -51,7 +51,7 @@ pub struct Header {
     pub section_len: U16,
     /// [`Scheme`](crate::Scheme): 1 int8, 2 f16.
     pub scheme: u8,
-    /// Channel order of the network: 0 RGB, 1 BGR, 2 gray. The weights are stored for RGB pictures.
+    /// Channel order of the network: 0 RGB, 1 BGR, 2 gray, 3 RGBA. The weights are stored for RGB pictures.
     pub order: u8,
     /// Resize rule: 0 stretch, 1 shorter side to `shorter_side`, then center crop.
     pub resize: u8,
@@ -63,9 +63,9 @@ pub struct Header {
     pub input_height: U32,
     /// Columns of the input picture.
     pub input_width: U32,
-    /// Channels of the input picture: 1, 3 or 4.
+    /// Channels of the input picture: as many as `order` has.
     pub input_channels: U32,
-    /// Classes, that is logits.
+    /// Values of the output: classes, or features.
     pub n_classes: U32,
     /// `value = (pixel * scale - mean) / std`, pixel in 0..=255.
     pub scale: F32,
@@ -125,7 +125,7 @@ pub struct LayerRecord {
     pub run_len: U32,
     /// Real value of one step of the input (int8; else 0).
     pub in_scale: F32,
-    /// Real value of one step of the output (int8; else 0; 0 for the last layer, which gives logits).
+    /// Real value of one step of the output (int8; else 0; 0 for a last dense layer, which gives logits).
     pub out_scale: F32,
     /// Input value that means 0.
     pub in_zero_point: i8,
@@ -186,6 +186,11 @@ pub struct F16Params {
     pub bias: [f32; GROUP],
 }
 
+/// [`ALIGN`] bytes at a multiple of that: what aligned memory is made of.
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Line([u8; ALIGN]);
+
 #[cfg(target_endian = "big")]
 compile_error!("vgg-edge maps little-endian files: big-endian targets are not supported");
 
@@ -236,6 +241,7 @@ mod tests {
             (size_of::<Header>(), size_of::<LayerRecord>(), size_of::<SectionRecord>()),
             (128, 96, 32)
         );
+        assert_eq!((size_of::<Line>(), align_of::<Line>()), (ALIGN, ALIGN));
         assert_eq!((size_of::<S8Params>(), size_of::<F16Params>()), (128, 32));
     }
 }

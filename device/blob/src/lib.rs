@@ -10,6 +10,7 @@ pub mod layout;
 mod model;
 #[cfg(feature = "write")]
 pub mod pack;
+mod preprocess;
 mod read;
 pub mod requant;
 #[cfg(feature = "write")]
@@ -20,10 +21,8 @@ mod write_error;
 #[cfg(feature = "write")]
 pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
-pub use model::{
-    ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,
-    ResizeRule, Scheme, Shape, Weights,
-};
+pub use model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+pub use preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 pub use read::Blob;
 #[cfg(feature = "write")]
 pub use write::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, write};

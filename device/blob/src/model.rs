@@ -55,78 +55,6 @@ impl core::fmt::Display for Shape {
     }
 }
 
-/// Channel order the network was trained with. Pictures are always RGB (or gray): the first layer's
-/// weights are stored for that order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ChannelOrder {
-    /// Red first.
-    Rgb = 0,
-    /// Blue first.
-    Bgr = 1,
-    /// One channel.
-    Gray = 2,
-}
-
-/// How a picture gets the network's input size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResizeRule {
-    /// To the input size, whatever the aspect ratio.
-    Stretch,
-    /// Shorter side to so many pixels, then the center.
-    ShorterSideCenterCrop(u32),
-}
-
-/// Resampling filter, as PIL does it (antialiased when shrinking).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ResizeFilter {
-    /// Nearest neighbour.
-    Nearest = 0,
-    /// Box.
-    Box = 1,
-    /// Bilinear.
-    Bilinear = 2,
-    /// Bicubic.
-    Bicubic = 3,
-    /// Lanczos, three lobes.
-    Lanczos = 4,
-}
-
-/// From a decoded picture to the network's input: `value = (pixel * scale - mean) / std`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Preprocess {
-    /// Channel order of the network, and of `mean` and `std`.
-    pub order: ChannelOrder,
-    /// Pixel factor.
-    pub scale: f32,
-    /// Mean a channel; unused entries 0.
-    pub mean: [f32; 4],
-    /// Standard deviation a channel, > 0; unused entries 1.
-    pub std: [f32; 4],
-    /// Resize and crop rule.
-    pub resize: ResizeRule,
-    /// Resize filter.
-    pub filter: ResizeFilter,
-}
-
-impl Preprocess {
-    /// Channel of the network's order that holds the picture's channel `c`.
-    pub fn network_channel(&self, c: usize) -> usize {
-        match (self.order, c) {
-            (ChannelOrder::Bgr, 0) => 2,
-            (ChannelOrder::Bgr, 2) => 0,
-            _ => c,
-        }
-    }
-
-    /// `(mean, std)` of the picture's channel `c`.
-    pub fn of_picture_channel(&self, c: usize) -> (f32, f32) {
-        let n = self.network_channel(c);
-        (self.mean[n], self.std[n])
-    }
-}
-
 /// Pool padding: whether a window may hang over the lower and right edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -247,6 +175,6 @@ impl Layer<'_> {
 pub struct Golden<'a> {
     /// Picture, u8, NHWC, of the input size.
     pub input: &'a [u8],
-    /// The logits it gives, one a class.
+    /// The logits it gives, one a class; or the features, NHWC.
     pub logits: &'a [f32],
 }

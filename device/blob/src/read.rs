@@ -19,10 +19,8 @@ use zerocopy::FromBytes;
 use crate::check;
 use crate::error::{BlobError, Section};
 use crate::layout::{self, HEAD_CRC_START, Header, LayerRecord, NONE, SectionRecord};
-use crate::model::{
-    ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,
-    ResizeRule, Scheme, Shape, Weights,
-};
+use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+use crate::preprocess::Preprocess;
 
 /// A validated blob, borrowing the bytes it was parsed from.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +111,23 @@ impl<'a> Blob<'a> {
         }
     }
 
-    /// Values of the output: one logit a class, or the values of the last map.
+    /// Whether the output is a logit a class: the last layer is dense. Else it is features, the real values of the
+    /// last map (NHWC) or of the pooled vector, and there are no labels.
+    pub fn is_classifier(&self) -> bool {
+        self.layers.last().is_some_and(|last| last.kind == check::DENSE)
+    }
+
+    /// Shape of the output: 1 x 1 x classes, or the features'.
+    pub fn output(&self) -> Shape {
+        let none = Shape { height: 0, width: 0, channels: 0 };
+        self.layers.last().map_or(none, |last| Shape {
+            height: last.out_height.get(),
+            width: last.out_width.get(),
+            channels: last.out_channels.get(),
+        })
+    }
+
+    /// Values of the output: one logit a class, or as many as there are features.
     pub fn n_classes(&self) -> usize {
         self.header.n_classes.get() as usize
     }
@@ -282,7 +296,8 @@ impl<'a> Blob<'a> {
             }
         }
         if let Some(labels) = texts.labels {
-            let (found, expected) = (labels.split('\n').count() as u64, self.n_classes() as u64);
+            let expected = if self.is_classifier() { self.n_classes() as u64 } else { 0 };
+            let found = labels.split('\n').count() as u64;
             if found != expected {
                 return Err(BlobError::LabelCount { found, expected });
             }
@@ -391,23 +406,6 @@ fn head_bytes<'a>(bytes: &'a [u8], header: &Header) -> Result<&'a [u8], BlobErro
 fn name<'a>(names: &'a str, record: &LayerRecord) -> Option<&'a str> {
     let start = record.name_start.get() as usize;
     names.get(start..start.checked_add(usize::from(record.name_len.get()))?)
-}
-
-pub(crate) fn channel_order(number: u8) -> Option<ChannelOrder> {
-    [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray].into_iter().find(|o| *o as u8 == number)
-}
-
-pub(crate) fn resize_filter(number: u8) -> Option<ResizeFilter> {
-    use ResizeFilter::*;
-    [Nearest, Box, Bilinear, Bicubic, Lanczos].into_iter().find(|f| *f as u8 == number)
-}
-
-pub(crate) fn resize_rule(number: u8, shorter_side: u32) -> Option<ResizeRule> {
-    match number {
-        0 => Some(ResizeRule::Stretch),
-        1 if shorter_side > 0 => Some(ResizeRule::ShorterSideCenterCrop(shorter_side)),
-        _ => None,
-    }
 }
 
 /// Whether a section index is the "no section" mark.

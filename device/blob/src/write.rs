@@ -11,8 +11,9 @@ use crate::layout::{
     ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params,
     SectionRecord, VERSION, padded,
 };
-use crate::model::{Padding, Preprocess, Quantization, ResizeRule, Scheme, Shape};
+use crate::model::{Padding, Quantization, Scheme, Shape};
 use crate::pack::{self, Runs};
+use crate::preprocess::{Preprocess, ResizeRule};
 use crate::requant::ACC_LIMIT;
 use crate::write_error::WriteError;
 
@@ -27,9 +28,9 @@ pub struct NewModel {
     pub preprocess: Preprocess,
     /// Layers, in order.
     pub layers: Vec<NewLayer>,
-    /// Labels in class order; empty for none.
+    /// Labels in class order; empty for none, and for a network that gives features.
     pub labels: Vec<String>,
-    /// Self-test: picture (u8, NHWC, of the input size) and the logits it gives.
+    /// Self-test: picture (u8, NHWC, of the input size) and the logits or features it gives.
     pub golden: Option<(Vec<u8>, Vec<f32>)>,
     /// JSON: how the blob was made, what was measured.
     pub metadata: String,
@@ -120,6 +121,10 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
     if layers.len() > limit {
         return Err(WriteError::TooMany { what: "layers", found: layers.len(), limit });
     }
+    let order = preprocess.order;
+    if order.channels() != input.channels as usize {
+        return Err(WriteError::Channels { order, found: input.channels });
+    }
     let (mut names, mut records, mut sections) = (String::new(), Vec::new(), Vec::new());
     let (mut shape, mut first) = (input, true);
     for (index, layer) in layers.into_iter().enumerate() {
@@ -139,7 +144,9 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
         return Err(WriteError::TooMany { what: "rows of all maps", found, limit });
     }
     let n_classes = shape.len();
-    check_extras(&labels, golden.as_ref(), input, n_classes)?;
+    let is_classifier = records.last().is_some_and(|last| last.kind == check::DENSE);
+    let n_labels = if is_classifier && !labels.is_empty() { n_classes } else { 0 };
+    check_extras(&labels, golden.as_ref(), input, [n_labels, n_classes])?;
     let mut global = |kind, bytes: Vec<u8>| sections.push(Pending { kind, layer: NONE, bytes });
     global(Section::Names, names.into_bytes());
     if !labels.is_empty() {
@@ -163,10 +170,9 @@ fn check_extras(
     labels: &[String],
     golden: Option<&(Vec<u8>, Vec<f32>)>,
     input: Shape,
-    n_classes: u64,
+    [n_labels, n_classes]: [u64; 2],
 ) -> Result<(), WriteError> {
-    let labels_expected = if labels.is_empty() { 0 } else { n_classes };
-    let mut counts = vec![("labels", labels.len(), labels_expected)];
+    let mut counts = vec![("labels", labels.len(), n_labels)];
     if let Some((picture, logits)) = golden {
         counts.push(("bytes of self-test picture", picture.len(), input.len()));
         counts.push(("self-test logits", logits.len(), n_classes));

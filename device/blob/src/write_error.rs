@@ -4,6 +4,7 @@ use std::io;
 
 use crate::layout::{MAX_MAP_VALUES, MAX_SIDE};
 use crate::model::{Scheme, Shape};
+use crate::preprocess::ChannelOrder;
 use crate::requant::ACC_LIMIT;
 
 /// Why a model cannot be written.
@@ -71,6 +72,14 @@ pub enum WriteError {
         layer: String,
         /// The layer's input or output.
         shape: Shape,
+    },
+    /// The channel order has another number of channels than the input picture.
+    #[error("an input of {found} channels, expected {} for order {}", .order.channels(), .order.name())]
+    Channels {
+        /// Order of the preprocessing rule.
+        order: ChannelOrder,
+        /// Channels of the input.
+        found: u32,
     },
     /// Labels, self-test picture or self-test logits do not fit the network.
     #[error("{found} {what}, expected {expected}")]

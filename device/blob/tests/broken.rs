@@ -96,7 +96,13 @@ const HEAD: &[(Patch, &str)] = &[
     ),
     (|b| put_u16(b, at!(Header.n_sections of 0), 8), "header and tables have 800 bytes, expected 768"),
     (|b| b[at!(Header.scheme of 0)] = 3, "header: scheme is 3"),
-    (|b| b[at!(Header.order of 0)] = 3, "header: order is 3"),
+    (|b| b[at!(Header.order of 0)] = 4, "header: order is 4"),
+    (|b| b[at!(Header.order of 0)] = 2, "header: input_channels is 3, expected 1 for order gray"),
+    (|b| b[at!(Header.order of 0)] = 3, "header: input_channels is 3, expected 4 for order rgba"),
+    (
+        |b| put_u32(b, at!(Header.input_channels of 0), 4),
+        "header: input_channels is 4, expected 3 for order rgb",
+    ),
     (|b| b[at!(Header.resize of 0)] = 2, "header: resize is 2"),
     (|b| b[at!(Header.resize of 0)] = 1, "header: resize is 1"),
     (|b| b[at!(Header.filter of 0)] = 5, "header: filter is 5"),
@@ -347,6 +353,17 @@ fn others() -> BTreeSet<String> {
     let too_large: &[(Patch, &str)] =
         &[(|_| (), "layer 0: an average over 4212736 pixels, the limit is 4210752")];
     seen.extend(run(&bytes(average), true, too_large));
+    let mut features = part(&[Part::Conv { kernel: 3, filters: 2, block: 1 }, Part::Gap], shape(4, 4, 3));
+    // Two lines, one a channel; still no classes.
+    features.metadata = "cat\ndog".to_owned();
+    let labelled: &[(Patch, &str)] = &[(
+        |b| {
+            let metadata = layer(2) + 2 * size_of::<SectionRecord>();
+            put_u16(b, metadata, 2);
+        },
+        "labels section: found 2 labels, expected 0",
+    )];
+    seen.extend(run(&bytes(features), true, labelled));
     let infinite: &[(Patch, &str)] = &[(
         |b| {
             let at = in_section(b, PARAMS_0, offset_of!(F16Params, bias) + 8);

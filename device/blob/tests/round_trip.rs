@@ -96,7 +96,10 @@ fn check(new: &NewModel, outputs: &[Shape]) {
     assert_eq!((blob.scheme(), blob.input(), *blob.preprocess()), (new.scheme, new.input, new.preprocess));
     assert_eq!((blob.n_layers(), blob.layers().count()), (new.layers.len(), new.layers.len()));
     assert_eq!(blob.file_len(), written.as_slice().len());
-    assert_eq!(blob.n_classes() as u64, outputs[outputs.len() - 1].len());
+    let output = outputs[outputs.len() - 1];
+    assert_eq!((blob.n_classes() as u64, blob.output()), (output.len(), output));
+    let is_classifier = new.layers.last().is_some_and(|last| matches!(last.op, NewOp::Dense(_)));
+    assert_eq!(blob.is_classifier(), is_classifier);
     assert!(blob.layer(new.layers.len()).is_none());
     let mut input = new.input;
     for (i, (new, read)) in new.layers.iter().zip(blob.layers()).enumerate() {
@@ -149,6 +152,21 @@ fn labels_self_test_and_metadata_come_back() {
     }
 }
 
+/// A network without a dense layer at its end gives its last map; the self-test has a value each.
+#[test]
+fn feature_extractors_come_back() {
+    let conv = Part::Conv { kernel: 3, filters: 13, block: 1 };
+    let pool = Part::Pool { stride: 2, padding: Padding::Same, block: 1 };
+    for scheme in [Scheme::Int8, Scheme::F16] {
+        for (last, output) in [(pool, shape(3, 2, 13)), (Part::Gap, shape(1, 1, 13))] {
+            let mut new = model(&mut Random(4), scheme, shape(5, 4, 3), &[conv, last]);
+            let features = (0..output.len()).map(|v| v as f32 / 8.0).collect();
+            new.golden = Some((vec![9; 60], features));
+            check(&new, &[shape(5, 4, 13), output]);
+        }
+    }
+}
+
 #[test]
 fn one_class_may_have_an_empty_label() {
     let mut new = model(&mut Random(7), Scheme::F16, shape(2, 2, 1), &[Part::Dense { units: 1 }]);
@@ -158,10 +176,10 @@ fn one_class_may_have_an_empty_label() {
 
 #[test]
 fn preprocessing_of_every_kind_comes_back() {
-    use ResizeFilter::{Bicubic, Bilinear, Box, Lanczos, Nearest};
-    let mut new = small(Scheme::Int8);
-    for order in [ChannelOrder::Rgb, ChannelOrder::Bgr, ChannelOrder::Gray] {
-        for filter in [Nearest, Box, Bilinear, Bicubic, Lanczos] {
+    for order in ChannelOrder::ALL {
+        let input = shape(4, 5, order.channels() as u32);
+        let mut new = model(&mut Random(8), Scheme::Int8, input, &[Part::Dense { units: 2 }]);
+        for filter in ResizeFilter::ALL {
             for resize in [ResizeRule::Stretch, ResizeRule::ShorterSideCenterCrop(256)] {
                 (new.preprocess.order, new.preprocess.filter, new.preprocess.resize) =
                     (order, filter, resize);

@@ -8,7 +8,8 @@ use support::{Part, Random, aligned, bytes, model, shape, small};
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::{
-    Blob, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization, Scheme, write,
+    Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization, Scheme,
+    write,
 };
 
 fn refused(model: NewModel) -> String {
@@ -103,11 +104,20 @@ fn maps_must_have_a_size() {
     linear(&mut new, 0).outputs = 0;
     assert_eq!(refused(new), format!("layer `layer0`: a map of 6x5x0, {limits}"));
     let mut new = small(Scheme::Int8);
-    new.input = shape(u32::MAX, u32::MAX, u32::MAX);
-    assert_eq!(refused(new), format!("layer `layer0`: a map of 4294967295x4294967295x4294967295, {limits}"));
+    new.input = shape(u32::MAX, u32::MAX, 3);
+    assert_eq!(refused(new), format!("layer `layer0`: a map of 4294967295x4294967295x3, {limits}"));
     let mut new = small(Scheme::Int8);
     new.input = shape(1, 5, 3);
     assert_eq!(refused(new), format!("layer `layer1`: a map of 0x2x5, {limits}"));
+}
+
+#[test]
+fn channels_must_be_those_of_the_order() {
+    let new = NewModel { input: shape(6, 5, 4), ..small(Scheme::Int8) };
+    assert_eq!(refused(new), "an input of 4 channels, expected 3 for order rgb");
+    let mut new = small(Scheme::F16);
+    new.preprocess.order = ChannelOrder::Rgba;
+    assert_eq!(refused(new), "an input of 3 channels, expected 4 for order rgba");
 }
 
 #[test]
@@ -115,6 +125,10 @@ fn labels_and_self_test_must_fit_the_network() {
     let mut new = small(Scheme::Int8);
     new.labels.pop();
     assert_eq!(refused(new), "1 labels, expected 2");
+    let features = [Part::Conv { kernel: 3, filters: 2, block: 1 }, Part::Gap];
+    let mut new = model(&mut Random(9), Scheme::Int8, shape(4, 4, 3), &features);
+    new.labels = vec!["cat".to_owned(), "dog".to_owned()];
+    assert_eq!(refused(new), "2 labels, expected 0");
     let mut new = small(Scheme::Int8);
     new.labels[1] = "two\nlines".to_owned();
     assert_eq!(refused(new), "label of class 1: holds a line break");

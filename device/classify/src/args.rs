@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Classifies pictures with a vgg-edge model.
 #[derive(Debug, Parser)]
@@ -20,7 +21,7 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Classify pictures: the best classes of each, with their probabilities
+    /// Classify pictures: the best classes of each, with their probabilities; of a feature extractor, its features
     Run(Run),
     /// Show what a model file holds
     Info(Info),
@@ -38,9 +39,9 @@ pub(crate) struct Run {
     /// Pictures, JPEG or PNG
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
-    /// Classes to show for each picture
-    #[arg(long, value_name = "K", default_value = "5")]
-    pub(crate) top: NonZeroUsize,
+    /// Classes to show for each picture [default: 5]
+    #[arg(long, value_name = "K")]
+    pub(crate) top: Option<NonZeroUsize>,
     /// Print a JSON object for each picture, one a line
     #[arg(long)]
     pub(crate) json: bool,
@@ -52,6 +53,16 @@ pub(crate) struct Run {
     pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// A wrong use of `classify run` that the model's contents show; `main` prints it and exits with 2.
+pub(crate) fn wrong_run(message: String) -> clap::Error {
+    let mut program = Args::command();
+    program.build();
+    match program.find_subcommand_mut("run") {
+        Some(run) => run.error(ErrorKind::ArgumentConflict, message),
+        None => program.error(ErrorKind::ArgumentConflict, message),
+    }
 }
 
 /// `classify info`.

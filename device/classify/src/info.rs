@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use vgg_edge_blob::{Blob, ChannelOrder, Layer, LayerOp, ResizeRule, Weights, layout};
+use vgg_edge_blob::{Blob, Layer, LayerOp, Shape, Weights, layout};
 
 use crate::args::Info;
 use crate::model::ModelFile;
@@ -20,7 +20,11 @@ pub(crate) struct Facts<'a> {
     /// Rows, columns, channels.
     pub(crate) input: [u32; 3],
     pub(crate) preprocess: Preprocess,
-    pub(crate) classes: usize,
+    /// Rows, columns, channels; 1 x 1 x classes.
+    pub(crate) output: [u32; 3],
+    /// Absent for a network that gives features.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) classes: Option<usize>,
     pub(crate) labels: Vec<&'a str>,
     pub(crate) self_test: bool,
     pub(crate) macs: u64,
@@ -38,7 +42,7 @@ pub(crate) struct Preprocess {
     pub(crate) mean: Vec<f32>,
     pub(crate) std: Vec<f32>,
     pub(crate) resize: String,
-    pub(crate) filter: String,
+    pub(crate) filter: &'static str,
 }
 
 /// One layer.
@@ -68,28 +72,22 @@ fn facts<'a>(model: String, blob: &Blob<'a>) -> Facts<'a> {
     let n_channels = input.channels as usize;
     let layers: Vec<LayerFacts<'a>> = blob.layers().map(|layer| layer_facts(&layer)).collect();
     let preprocess = Preprocess {
-        order: match rule.order {
-            ChannelOrder::Rgb => "rgb",
-            ChannelOrder::Bgr => "bgr",
-            ChannelOrder::Gray => "gray",
-        },
+        order: rule.order.name(),
         scale: rule.scale,
         mean: rule.mean.iter().copied().take(n_channels).collect(),
         std: rule.std.iter().copied().take(n_channels).collect(),
-        resize: match rule.resize {
-            ResizeRule::Stretch => "stretch".to_owned(),
-            ResizeRule::ShorterSideCenterCrop(side) => format!("shorter-side {side}, center-crop"),
-        },
-        filter: format!("{:?}", rule.filter).to_lowercase(),
+        resize: rule.resize.to_string(),
+        filter: rule.filter.name(),
     };
     Facts {
         model,
         bytes: blob.file_len(),
         version: layout::VERSION,
         scheme: blob.scheme().name(),
-        input: [input.height, input.width, input.channels],
+        input: sides(input),
         preprocess,
-        classes: blob.n_classes(),
+        output: sides(blob.output()),
+        classes: blob.is_classifier().then(|| blob.n_classes()),
         labels: blob.labels().collect(),
         self_test: blob.golden().is_some(),
         macs: layers.iter().map(|layer| layer.macs).sum(),
@@ -106,7 +104,7 @@ fn layer_facts<'a>(layer: &Layer<'a>) -> LayerFacts<'a> {
     LayerFacts {
         name: layer.name,
         kind: kind(&layer.op),
-        output: [layer.output.height, layer.output.width, layer.output.channels],
+        output: sides(layer.output),
         weight_bytes: linear.map_or(0, |linear| match linear.weights {
             Weights::S8 { data, .. } => size_of_val(data),
             Weights::F16 { data, .. } => size_of_val(data),
@@ -115,6 +113,11 @@ fn layer_facts<'a>(layer: &Layer<'a>) -> LayerFacts<'a> {
         block: layer.block,
         sqnr_db: layer.sqnr_db.is_finite().then_some(layer.sqnr_db),
     }
+}
+
+/// Rows, columns, channels.
+pub(crate) fn sides(shape: Shape) -> [u32; 3] {
+    [shape.height, shape.width, shape.channels]
 }
 
 /// The kind of a layer, as tables name it.

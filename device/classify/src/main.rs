@@ -36,10 +36,13 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::print_error(&error);
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                output::print_error(&error);
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -19,7 +19,7 @@ use vgg_edge_engine::{Engine, EngineError};
 use crate::bench::{Measurement, quantile};
 use crate::info::{Facts, kind};
 use crate::model::ModelFile;
-use crate::run::Answer;
+use crate::run::{Answer, Found};
 
 /// A line of data.
 pub(crate) fn print_line(line: Arguments<'_>) -> Result<()> {
@@ -86,21 +86,40 @@ fn hint(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// One picture's answer; with its name when there are several.
+/// One picture's answer; classes with its name when there are several, features on one line.
 pub(crate) fn print_answer(answer: &Answer<'_>, json: bool, named: bool) -> Result<()> {
     if json {
         return print_line(format_args!("{}", serde_json::to_string(answer)?));
     }
+    let top = match &answer.found {
+        Found::Classes { top } => top,
+        Found::Features { shape, features } => {
+            let [mean, min, max] = spread(features);
+            return print_line(format_args!(
+                "{}  features {}: mean {mean:.4}, min {min:.4}, max {max:.4}",
+                answer.image,
+                self::shape(*shape)
+            ));
+        }
+    };
     if named {
         print_line(format_args!("{}", answer.image))?;
     }
-    for class in &answer.top {
+    for class in top {
         match class.label {
             Some(label) => print_line(format_args!("  {:.4}  {label}", class.probability))?,
             None => print_line(format_args!("  {:.4}  class {}", class.probability, class.class))?,
         }
     }
     Ok(())
+}
+
+/// Mean, least and largest value.
+fn spread(values: &[f32]) -> [f32; 3] {
+    let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
+    let min = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    [(sum / values.len() as f64) as f32, min, max]
 }
 
 /// Model, kernel, threads and memory, before anything runs.
@@ -172,7 +191,6 @@ pub(crate) fn print_facts(facts: &Facts<'_>, json: bool) -> Result<()> {
     if json {
         return print_line(format_args!("{}", serde_json::to_string(facts)?));
     }
-    let [height, width, channels] = facts.input;
     let rule = &facts.preprocess;
     print_line(format_args!(
         "model       {}, {}, blob version {}",
@@ -180,16 +198,16 @@ pub(crate) fn print_facts(facts: &Facts<'_>, json: bool) -> Result<()> {
         size(facts.bytes),
         facts.version
     ))?;
-    print_line(format_args!(
-        "input       {height}x{width}x{channels}, resize {}, {}",
-        rule.resize, rule.filter
-    ))?;
+    print_line(format_args!("input       {}, resize {}, {}", shape(facts.input), rule.resize, rule.filter))?;
     print_line(format_args!(
         "preprocess  {}, scale {}, mean {:?}, std {:?}",
         rule.order, rule.scale, rule.mean, rule.std
     ))?;
     let labels = if facts.labels.is_empty() { "no labels" } else { "with labels" };
-    print_line(format_args!("classes     {}, {labels}", facts.classes))?;
+    match facts.classes {
+        Some(classes) => print_line(format_args!("classes     {classes}, {labels}"))?,
+        None => print_line(format_args!("features    {}", shape(facts.output)))?,
+    }
     print_line(format_args!("self-test   {}", if facts.self_test { "yes" } else { "none" }))?;
     print_line(format_args!("work        {} multiply-accumulates\n", count(facts.macs)))?;
     let name_width = facts.layers.iter().map(|l| l.name.chars().count()).max().unwrap_or(0).max(5);
@@ -198,19 +216,23 @@ pub(crate) fn print_facts(facts: &Facts<'_>, json: bool) -> Result<()> {
         "layer", "kind", "output", "weights", "MACs", "block", "SQNR dB"
     ))?;
     for layer in &facts.layers {
-        let [h, w, c] = layer.output;
         let sqnr = layer.sqnr_db.map_or_else(|| "-".to_owned(), |db| format!("{db:.1}"));
         print_line(format_args!(
             "{:<name_width$}  {:<8} {:>15} {:>12} {:>12} {:>6} {sqnr:>8}",
             layer.name,
             layer.kind,
-            format!("{h}x{w}x{c}"),
+            shape(layer.output),
             layer.weight_bytes,
             layer.macs,
             layer.block
         ))?;
     }
     Ok(())
+}
+
+/// Rows, columns and channels for people.
+fn shape([height, width, channels]: [u32; 3]) -> String {
+    format!("{height}x{width}x{channels}")
 }
 
 /// A number for people.

@@ -1,6 +1,6 @@
 //! The program from outside: exit codes, stdout and stderr of every command and of its errors.
 //!
-//! The model is written here: it says which of red, green and blue a picture has most of.
+//! The models are written here: one says which of red, green and blue a picture has most of, others give features.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,27 @@ fn diagonal(outputs: usize, inputs: usize, taps: usize, scale: f64, relu: bool) 
     }
 }
 
-fn model(labels: &[&str], golden: Option<(Vec<u8>, Vec<f32>)>) -> Vec<u8> {
+/// A self-test: a picture, and what it gives.
+type Golden = Option<(Vec<u8>, Vec<f32>)>;
+
+/// How a network ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// Pooled, then a class a channel of the picture.
+    Classes,
+    /// Pooled: the mean of each channel of the picture, then zeros.
+    Means,
+    /// The map of the pool of stride 1.
+    Map,
+}
+
+/// Says which of red, green and blue a picture has most of.
+fn model(labels: &[&str], golden: Golden) -> Vec<u8> {
+    network(ChannelOrder::Rgb, End::Classes, labels, golden)
+}
+
+fn network(order: ChannelOrder, end: End, labels: &[&str], golden: Golden) -> Vec<u8> {
+    let channels = order.channels();
     let pixels = Quantization { scale: 1.0, zero_point: -128 };
     let layer = |name: &str, op, block, out_quant| NewLayer {
         name: name.to_owned(),
@@ -57,26 +77,29 @@ fn model(labels: &[&str], golden: Option<(Vec<u8>, Vec<f32>)>) -> Vec<u8> {
     };
     let mean = Fixed::from_scale(1.0 / 16.0).unwrap();
     let pool = NewOp::GlobalAvgPool { multiplier: mean.multiplier, shift: mean.shift };
-    let conv = NewOp::Conv { kernel: 3, linear: diagonal(8, 3, 9, 1.0 / 127.0, true) };
-    let max_pool = NewOp::MaxPool { stride: 2, padding: Padding::Valid };
-    let dense = NewOp::Dense(diagonal(3, 8, 1, 0.0, false));
+    let conv = NewOp::Conv { kernel: 3, linear: diagonal(8, channels, 9, 1.0 / 127.0, true) };
+    let stride = if end == End::Map { 1 } else { 2 };
+    let max_pool = NewOp::MaxPool { stride, padding: Padding::Valid };
+    let dense = NewOp::Dense(diagonal(channels, 8, 1, 0.0, false));
+    let mut layers = vec![layer("block1_conv1", conv, 0, pixels), layer("block1_pool", max_pool, 0, pixels)];
+    if end != End::Map {
+        layers.push(layer("avgpool", pool, 1, pixels));
+    }
+    if end == End::Classes {
+        layers.push(layer("dense", dense, 2, Quantization { scale: 0.0, zero_point: 0 }));
+    }
     let new = NewModel {
         scheme: Scheme::Int8,
-        input: Shape { height: 8, width: 8, channels: 3 },
+        input: Shape { height: 8, width: 8, channels: channels as u32 },
         preprocess: Preprocess {
-            order: ChannelOrder::Rgb,
+            order,
             scale: 1.0,
             mean: [0.0; 4],
             std: [1.0; 4],
             resize: ResizeRule::Stretch,
             filter: ResizeFilter::Bilinear,
         },
-        layers: vec![
-            layer("block1_conv1", conv, 0, pixels),
-            layer("block1_pool", max_pool, 0, pixels),
-            layer("avgpool", pool, 1, pixels),
-            layer("dense", dense, 2, Quantization { scale: 0.0, zero_point: 0 }),
-        ],
+        layers,
         labels: labels.iter().map(|&l| l.to_owned()).collect(),
         golden,
         metadata: r#"{"made_by": "a test"}"#.to_owned(),
@@ -86,19 +109,28 @@ fn model(labels: &[&str], golden: Option<(Vec<u8>, Vec<f32>)>) -> Vec<u8> {
     bytes
 }
 
-/// The model with labels and a self-test that the specification kernel computed.
+/// The model with labels and a self-test.
 fn model_with_golden() -> Vec<u8> {
+    model(&["red", "green", "blue"], golden(&model(&[], None)))
+}
+
+/// A self-test that the specification kernel computed.
+fn golden(bytes: &[u8]) -> Golden {
     // `Blob::parse` wants a multiple of 64 bytes, as a map has.
-    let bytes = model(&[], None);
     let mut room = vec![0u8; bytes.len() + 64];
     let at = room.as_ptr().align_offset(64);
-    room[at..at + bytes.len()].copy_from_slice(&bytes);
+    room[at..at + bytes.len()].copy_from_slice(bytes);
     let blob = Blob::parse(&room[at..at + bytes.len()]).unwrap();
     let scalar = kernels::by_name("scalar").unwrap();
     let mut engine = Engine::new(&blob, scalar, &Serial, Options::default()).unwrap();
-    let picture: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 37 % 251) as u8).collect();
-    let logits = engine.run(&picture).unwrap().to_vec();
-    model(&["red", "green", "blue"], Some((picture, logits)))
+    let picture: Vec<u8> = (0..blob.input().len()).map(|i| (i * 37 % 251) as u8).collect();
+    let values = engine.run(&picture).unwrap().to_vec();
+    Some((picture, values))
+}
+
+/// A feature extractor with its self-test.
+fn features(order: ChannelOrder, end: End) -> Vec<u8> {
+    network(order, end, &[], golden(&network(order, end, &[], None)))
 }
 
 /// A folder with `model.vgg` and the pictures, in which the program runs.
@@ -235,6 +267,130 @@ fn json_is_a_stable_line_a_picture() {
         assert!((sum - 1.0).abs() < 1e-6);
         assert!(line["ms"].as_f64().unwrap() >= 0.0);
     }
+}
+
+#[test]
+fn feature_extractors_print_their_features() {
+    let bench = Bench::new();
+    bench.write("means.vgg", &features(ChannelOrder::Rgb, End::Means));
+    bench.write("map.vgg", &features(ChannelOrder::Rgb, End::Map));
+    bench.run("run means.vgg red.png blue.png").is(
+        0,
+        str![[r#"
+red.png  features 1x1x8: mean 32.5000, min 0.0000, max 230.0000
+blue.png  features 1x1x8: mean 35.0000, min 0.0000, max 240.0000
+
+"#]],
+        str![""],
+    );
+    bench.run("run map.vgg green.png").is(
+        0,
+        str![[r#"
+green.png  features 7x7x8: mean 33.7500, min 0.0000, max 220.0000
+
+"#]],
+        str![""],
+    );
+    for kernel in kernels::available() {
+        let ran = bench.run(&format!("run map.vgg --json red.png bad.png --kernel {}", kernel.name()));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let line: serde_json::Value = serde_json::from_str(ran.stdout.trim()).unwrap();
+        assert_eq!((&line["image"], &line["shape"]), (&"red.png".into(), &serde_json::json!([7, 7, 8])));
+        assert!(line["ms"].as_f64().unwrap() >= 0.0 && line.get("top").is_none(), "{line}");
+        let features: Vec<f64> =
+            line["features"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert_eq!(features, [230.0, 20.0, 10.0, 0.0, 0.0, 0.0, 0.0, 0.0].repeat(7 * 7));
+    }
+}
+
+#[test]
+fn features_have_no_best_classes() {
+    let bench = Bench::new();
+    bench.write("map.vgg", &features(ChannelOrder::Rgb, End::Map));
+    bench.run("run map.vgg red.png --top 3").is(
+        2,
+        str![""],
+        str![[r#"
+error: the argument '--top <K>' cannot be used with map.vgg: its network gives features of 7x7x8, not classes
+
+Usage: classify run [OPTIONS] <MODEL> <IMAGE>...
+
+For more information, try '--help'.
+
+"#]],
+    );
+}
+
+#[test]
+fn feature_extractors_are_shown_tested_and_timed() {
+    let bench = Bench::new();
+    let bytes = features(ChannelOrder::Rgb, End::Map);
+    bench.write("map.vgg", &bytes);
+    bench.run("info map.vgg").is(
+        0,
+        str![[r#"
+model       int8, 2944 bytes, blob version 1
+input       8x8x3, resize stretch, bilinear
+preprocess  rgb, scale 1, mean [0.0, 0.0, 0.0], std [1.0, 1.0, 1.0]
+features    7x7x8
+self-test   yes
+work        13824 multiply-accumulates
+
+layer         kind              output      weights         MACs  block  SQNR dB
+block1_conv1  conv3x3            8x8x8          384        13824      0     40.0
+block1_pool   maxpool            7x7x8            0            0      0     40.0
+
+"#]],
+        str![""],
+    );
+    let json: serde_json::Value = serde_json::from_str(&bench.run("info map.vgg --json").stdout).unwrap();
+    assert_eq!((&json["output"], json.get("classes")), (&serde_json::json!([7, 7, 8]), None));
+    let mut expected = format!("checksums  ok, {} bytes\n", bytes.len());
+    for kernel in kernels::available() {
+        expected += &format!("self-test  ok, {}\n", kernel.name());
+    }
+    bench.run("verify map.vgg").is(0, expected, "");
+    let wrong = network(ChannelOrder::Rgb, End::Means, &[], Some((vec![7; 192], vec![9.0; 8])));
+    bench.write("wrong.vgg", &wrong);
+    let ran = bench.run("verify wrong.vgg --kernel scalar");
+    assert_eq!(ran.code, Some(1));
+    let expected = "error: wrong.vgg: generic-s8-scalar: self-test: feature 0 is 7, expected 9\n";
+    assert!(ran.stderr.starts_with(expected), "{ran:?}");
+    assert_eq!(bench.run("bench map.vgg --runs 2").code, Some(0));
+}
+
+/// Alpha is seen by a network that takes it and by no other; gray is PIL's.
+#[test]
+fn every_network_gets_its_channels_of_a_picture() {
+    let bench = Bench::new();
+    for (order, picture, expected) in [
+        (ChannelOrder::Rgba, "clear.png", [229.0, 20.0, 10.0, 100.0]),
+        (ChannelOrder::Rgba, "red.png", [230.0, 20.0, 10.0, 255.0]),
+        (ChannelOrder::Rgb, "clear.png", [230.0, 20.0, 10.0, 0.0]),
+        (ChannelOrder::Gray, "clear.png", [82.0, 0.0, 0.0, 0.0]),
+        (ChannelOrder::Gray, "blue.png", [48.0, 0.0, 0.0, 0.0]),
+    ] {
+        bench.write("means.vgg", &features(order, End::Means));
+        let ran = bench.run(&format!("run means.vgg {picture} --json"));
+        let line: serde_json::Value = serde_json::from_str(&ran.stdout).expect(&ran.stderr);
+        let found: Vec<f64> = (0..4).map(|c| line["features"][c].as_f64().unwrap()).collect();
+        assert_eq!(found, expected, "{} of {picture}", order.name());
+    }
+    bench.write("model.vgg", &network(ChannelOrder::Rgba, End::Classes, &["r", "g", "b", "opaque"], None));
+    bench.run("run model.vgg clear.png red.png --top 1").is(
+        0,
+        str![[r#"
+clear.png
+  0.9061  r
+red.png
+  0.6161  opaque
+
+"#]],
+        str![""],
+    );
+    let json: serde_json::Value = serde_json::from_str(&bench.run("info model.vgg --json").stdout).unwrap();
+    assert_eq!(json["preprocess"]["order"], "rgba");
+    assert_eq!(json["preprocess"]["mean"].as_array().unwrap().len(), 4);
 }
 
 #[test]

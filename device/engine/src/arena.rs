@@ -3,19 +3,12 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
-
-/// A cache line; its alignment is the arena's.
-#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-pub(crate) struct Line([u8; LINE]);
-
-/// Bytes of a line: every buffer starts at a multiple.
-pub(crate) const LINE: usize = 64;
+use vgg_edge_blob::layout::{ALIGN, Line};
+use zerocopy::FromZeros;
 
 /// `n_bytes` of zeroed memory, or `None` when there is not so much.
 pub(crate) fn allocate(n_bytes: usize) -> Option<Vec<Line>> {
-    let n_lines = n_bytes.div_ceil(LINE);
+    let n_lines = n_bytes.div_ceil(ALIGN);
     let mut lines = Vec::new();
     lines.try_reserve_exact(n_lines).ok()?;
     lines.resize(n_lines, Line::new_zeroed());
@@ -40,12 +33,13 @@ pub(crate) fn split(bytes: &mut [u8], source: Range<usize>, target: Range<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::IntoBytes;
 
     #[test]
     fn lines_are_aligned_and_split_both_ways() {
         let mut lines = allocate(200).unwrap();
         let bytes = lines.as_mut_bytes();
-        assert_eq!((bytes.len(), bytes.as_ptr().align_offset(LINE)), (256, 0));
+        assert_eq!((bytes.len(), bytes.as_ptr().align_offset(ALIGN)), (256, 0));
         bytes[10] = 7;
         let (source, target) = split(bytes, 10..12, 64..70);
         target[0] = source[0];

@@ -26,14 +26,16 @@ pub enum EngineError {
         /// Bytes expected.
         expected: usize,
     },
-    /// The self-test gave other logits than the file says.
-    #[error("self-test: logit {index} is {found}, expected {expected}")]
+    /// The self-test gave other logits, or features, than the file says.
+    #[error("self-test: {what} {index} is {found}, expected {expected}")]
     SelfTest {
-        /// First logit that differs.
+        /// `logit` or `feature`.
+        what: &'static str,
+        /// First value that differs.
         index: usize,
-        /// Logit computed, shortest decimal form.
+        /// Value computed, shortest decimal form.
         found: alloc::string::String,
-        /// Logit in the file.
+        /// Value in the file.
         expected: alloc::string::String,
     },
     /// The blob has no self-test.

@@ -15,10 +15,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use vgg_edge_blob::layout::padded;
+use vgg_edge_blob::layout::{ALIGN, padded};
 use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape, Weights};
-
-use crate::arena::LINE;
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
 const SLACK: usize = 16;
@@ -49,7 +47,7 @@ impl Buffer {
 
     /// Bytes, slack included.
     pub(crate) fn len(&self) -> usize {
-        ((self.rows * self.pitch() + SLACK) * self.value_size).next_multiple_of(LINE)
+        ((self.rows * self.pitch() + SLACK) * self.value_size).next_multiple_of(ALIGN)
     }
 
     /// Byte range in the arena.
@@ -170,19 +168,15 @@ fn blocks(layers: &[Layer<'_>]) -> Vec<core::ops::Range<usize>> {
     blocks
 }
 
-/// Steps of one block with bands of `band_rows`, and the rows each window needs.
-struct Banded {
-    steps: Vec<Step>,
-    windows: Vec<Buffer>,
-}
-
-fn run_in_bands(
+/// Walks one block in bands of `band_rows`: hands every step to `step` and gives the windows, with the rows each
+/// needs.
+fn walk(
     layers: &[Layer<'_>],
     first_layer: usize,
-    source: Buffer,
-    target: Buffer,
+    [source, target]: [Buffer; 2],
     band_rows: usize,
-) -> Banded {
+    mut step: impl FnMut(Step),
+) -> Vec<Buffer> {
     let n = layers.len();
     let height = |i: usize| layers[i].output.height as usize;
     // windows[i] is what layer i writes, but for the last layer, which writes the target.
@@ -193,7 +187,6 @@ fn run_in_bands(
             Buffer { rows: 0, ..full }
         })
         .collect();
-    let mut steps = Vec::new();
     let mut produced = vec![0; n];
     // First padded-map row that each window holds, and how many it holds.
     let (mut base, mut held) = (vec![0; n], vec![0; n]);
@@ -228,7 +221,7 @@ fn run_in_bands(
             }
             let (reads, _) = rows_needed(&layers[i], first, end);
             let source_row = if i == 0 { reads } else { reads - base[i - 1] };
-            steps.push(Step {
+            step(Step {
                 layer_idx: first_layer + i,
                 source,
                 source_row,
@@ -243,25 +236,23 @@ fn run_in_bands(
             produced[i] = end;
         }
     }
-    Banded { steps, windows }
+    windows
 }
 
-/// Bytes that a block moves to and from memory for one picture: what decides its band.
-fn traffic(
-    layers: &[Layer<'_>],
-    banded: &Banded,
-    source: &Buffer,
-    target: &Buffer,
-    n_bands: usize,
-    l2: usize,
-) -> usize {
+/// Bytes that a block moves to and from memory for one picture: what decides its band. `maps` are the bytes of its
+/// input and output.
+fn traffic(layers: &[Layer<'_>], windows: &[Buffer], maps: usize, n_bands: usize, l2: usize) -> usize {
     let weights: usize = layers.iter().map(weight_bytes).sum();
-    let windows: usize = banded.windows.iter().map(Buffer::len).sum();
-    let band = (source.len() + target.len()) / n_bands;
-    // Half the cache is left to weights and to what else runs.
-    let weights_again = if weights + windows + band > l2 { weights * (n_bands - 1) } else { 0 };
-    let spilled = if windows + band > l2 / 2 { 2 * windows * n_bands } else { 0 };
-    weights + weights_again + spilled + source.len() + target.len()
+    let between: usize =
+        windows.iter().zip(layers).map(|(w, l)| l.output.height as usize * w.pitch() * w.value_size).sum();
+    let windows: usize = windows.iter().map(Buffer::len).sum();
+    let at_work = windows + maps / n_bands;
+    let weights_again = if weights + at_work > l2 { weights * (n_bands - 1) } else { 0 };
+    // Every value between two layers is written once and read once. The share of a band that does not fit goes
+    // to memory; half the cache is left to weights and to what else runs.
+    let over = at_work.saturating_sub(l2 / 2);
+    let spilled = (2 * between as u128 * over as u128 / at_work.max(1) as u128) as usize;
+    weights + weights_again + spilled + maps
 }
 
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit.
@@ -281,18 +272,19 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
         let size = if is_logits { 4 } else { value_size };
         let target = map(shape, padded(shape.channels) as usize, layers.get(range.end), size);
         let rows = shape.height as usize;
+        let map_bytes = source.len() + target.len();
         let best = (1..=rows)
             .filter(|n_bands| *n_bands == 1 || rows.div_ceil(*n_bands) != rows.div_ceil(*n_bands - 1))
             .map(|n_bands| {
                 let band_rows = rows.div_ceil(n_bands);
-                let banded = run_in_bands(block, range.start, source, target, band_rows);
-                let cost = traffic(block, &banded, &source, &target, n_bands, l2);
-                (cost, band_rows, banded)
+                let windows = walk(block, range.start, [source, target], band_rows, |_| ());
+                (traffic(block, &windows, map_bytes, n_bands, l2), band_rows)
             })
-            .min_by_key(|(cost, ..)| *cost);
-        let Some((_, band_rows, banded)) = best else { continue };
-        let window_bytes: usize = banded.windows.iter().map(Buffer::len).sum();
-        let map_bytes = source.len() + target.len();
+            .min_by_key(|(cost, _)| *cost);
+        let Some((_, band_rows)) = best else { continue };
+        let first_step = steps.len();
+        let windows = walk(block, range.start, [source, target], band_rows, |step| steps.push(step));
+        let window_bytes: usize = windows.iter().map(Buffer::len).sum();
         plans.push(BlockPlan {
             first_layer: range.start,
             n_layers: range.len(),
@@ -302,8 +294,7 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
             map_bytes,
         });
         arena_bytes = arena_bytes.max(map_bytes + window_bytes);
-        regions.push((steps.len(), source, target, banded.windows));
-        steps.extend(banded.steps);
+        regions.push((first_step, source, target, windows));
         source = target;
     }
     place(&mut steps, &regions, layers, arena_bytes);
@@ -311,7 +302,7 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
     let mut output = source;
     output.start = steps.last().map_or(0, |s| s.target.start);
     let widest = layers.iter().map(|l| padded(l.output.channels) as usize).max().unwrap_or(0);
-    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(LINE);
+    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(ALIGN);
     let arena_bytes = scratch.end;
     Plan { steps, blocks: plans, input: picture, output, scratch, arena_bytes }
 }

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vgg_edge_engine::image::{DecodeError, Filter, ImageView, Limits, Resize, decode, fit};
+use vgg_edge_blob::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule, Shape};
+use vgg_edge_engine::image::{DecodeError, ImageView, Limits, decode, fit, prepare};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures")
@@ -33,17 +34,71 @@ fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193))
 }
 
-const PNG: [&str; 10] =
-    ["rgb", "rgba", "gray", "gray_alpha", "palette4", "palette8", "bilevel", "interlaced", "rgb16", "gray16"];
+const PNG: [&str; 12] = [
+    "rgb",
+    "rgba",
+    "gray",
+    "gray_alpha",
+    "palette4",
+    "palette8",
+    "bilevel",
+    "interlaced",
+    "rgb16",
+    "gray16",
+    "colour_key",
+    "gray_key",
+];
+
+/// Those with an alpha, or with a colour that is transparent.
+const TRANSPARENT: [&str; 5] = ["rgba", "gray_alpha", "palette8", "colour_key", "gray_key"];
 
 #[test]
 fn png_of_every_kind_equals_pillow() {
     for name in PNG {
         let image = decode(&fixture(&format!("{name}.png")), Limits::default()).unwrap();
-        assert_eq!((image.width(), image.height(), image.channels()), (29, 21, 3), "{name}");
-        let expected = fixture(&format!("{name}.rgb"));
-        let wrong = image.data().iter().zip(&expected).position(|(f, e)| f != e);
-        assert_eq!(wrong, None, "{name}: first wrong byte");
+        let channels = if TRANSPARENT.contains(&name) { 4 } else { 3 };
+        assert_eq!((image.width(), image.height(), image.channels()), (29, 21, channels), "{name}");
+        if channels == 4 {
+            same(image.data(), &fixture(&format!("{name}.rgba")), name);
+            assert!(image.data().iter().skip(3).step_by(4).any(|&alpha| alpha != 255), "{name}: opaque");
+        }
+        same(image.to_rgb().data(), &fixture(&format!("{name}.rgb")), name);
+    }
+}
+
+fn same(found: &[u8], expected: &[u8], name: &str) {
+    let wrong = found.iter().zip(expected).position(|(f, e)| f != e);
+    assert_eq!((found.len(), wrong), (expected.len(), None), "{name}: bytes, first wrong byte");
+}
+
+/// Every network gets its channels, whatever the picture has: as Pillow's `convert` gives them.
+#[test]
+fn pictures_get_the_networks_channels() {
+    for name in ["rgb.png", "rgba.png", "gray_alpha.png", "luma.jpg"] {
+        let image = decode(&fixture(name), Limits::default()).unwrap();
+        for order in ChannelOrder::ALL {
+            let rule = Preprocess {
+                order,
+                scale: 1.0,
+                mean: [0.0; 4],
+                std: [1.0; 4],
+                resize: ResizeRule::Stretch,
+                filter: ResizeFilter::Bilinear,
+            };
+            let channels = order.channels();
+            let input = Shape { height: 21, width: 29, channels: channels as u32 };
+            let found = prepare(image.clone(), &rule, input);
+            let converted = match channels {
+                1 => image.clone().to_gray(),
+                3 => image.clone().to_rgb(),
+                _ => image.clone().to_rgba(),
+            };
+            assert_eq!(converted.channels(), channels, "{name}");
+            same(&found, converted.data(), name);
+            let smaller = prepare(image.clone(), &rule, Shape { height: 8, width: 8, ..input });
+            let fitted = fit(converted.view(), ResizeRule::Stretch, ResizeFilter::Bilinear, 8, 8);
+            same(&smaller, fitted.data(), name);
+        }
     }
 }
 
@@ -263,7 +318,7 @@ fn the_seed_network_sees_the_pixels_it_was_trained_on() {
     assert_eq!((pictures.len(), inputs.len()), (64 * picture_len, 64 * input_len));
     for (i, (picture, input)) in pictures.chunks(picture_len).zip(inputs.chunks(input_len)).enumerate() {
         let picture = ImageView::new(picture, 32, 32, 3).unwrap();
-        let fitted = fit(picture, Resize::Stretch, Filter::Bilinear, 96, 96);
+        let fitted = fit(picture, ResizeRule::Stretch, ResizeFilter::Bilinear, 96, 96);
         assert!(fitted.data() == input, "picture {i}");
     }
 }

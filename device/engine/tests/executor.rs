@@ -37,6 +37,27 @@ fn networks() -> Vec<(&'static str, Shape, Vec<Part>)> {
         ("vgg of two blocks", shape(20, 28, 3), vgg),
         ("one convolution, map output", shape(5, 7, 3), vec![conv(8, 1)]),
         (
+            "map output behind pools, off the group",
+            shape(15, 9, 3),
+            vec![conv(8, 1), pool(2, same, 1), conv(13, 2), conv(21, 2), pool(2, valid, 2)],
+        ),
+        (
+            "map output behind a pool of stride 1, same",
+            shape(11, 9, 3),
+            vec![conv(13, 1), conv(8, 1), pool(1, same, 1)],
+        ),
+        (
+            "map output behind a pool of stride 1, valid",
+            shape(11, 9, 1),
+            vec![conv(8, 1), pool(2, valid, 1), conv(5, 2), pool(1, valid, 2)],
+        ),
+        (
+            "map output of a 1x1 filter",
+            shape(6, 13, 4),
+            vec![conv(8, 1), Part::Conv { kernel: 1, filters: 11, block: 1 }],
+        ),
+        ("pooled output, off the group", shape(7, 10, 3), vec![conv(13, 1), Part::Gap]),
+        (
             "widths off the group",
             shape(9, 11, 3),
             vec![conv(5, 1), conv(13, 1), pool(2, valid, 1), Part::Dense { units: 3 }],
@@ -51,6 +72,17 @@ fn networks() -> Vec<(&'static str, Shape, Vec<Part>)> {
             shape(13, 7, 4),
             vec![conv(8, 1), pool(2, same, 1), conv(8, 2), Part::Gap, Part::Dense { units: 2 }],
         ),
+        (
+            "a picture with alpha",
+            shape(12, 17, 4),
+            vec![conv(8, 1), conv(24, 1), pool(2, valid, 1), Part::Gap, Part::Dense { units: 5 }],
+        ),
+        (
+            "a gray picture, 1x1 filter first",
+            shape(9, 6, 1),
+            vec![Part::Conv { kernel: 1, filters: 8, block: 1 }, conv(8, 1), Part::Dense { units: 3 }],
+        ),
+        ("alpha, dense only", shape(3, 5, 4), vec![Part::Dense { units: 6 }]),
         (
             "pool stride 1, valid",
             shape(12, 10, 3),
@@ -138,6 +170,39 @@ fn int8_equals_plain_loops() {
 #[test]
 fn f16_equals_plain_loops() {
     check(Scheme::F16, f16_logits);
+}
+
+/// The self-test of a feature extractor: every value of its map, on every kernel.
+#[test]
+fn features_are_tested_like_logits() {
+    for scheme in [Scheme::Int8, Scheme::F16] {
+        let input = Shape { height: 14, width: 9, channels: 3 };
+        let mut new = model(&mut Random(SEED), scheme, input, &[conv(13, 1), pool(1, Padding::Same, 1)]);
+        let picture: Vec<u8> = (0..input.len()).map(|i| (i * 89 % 256) as u8).collect();
+        let mut features = match scheme {
+            Scheme::Int8 => int8_logits(&new, &picture),
+            Scheme::F16 => f16_logits(&new, &picture),
+        };
+        assert_eq!(features.len(), 14 * 9 * 13);
+        for expected in [None, Some("self-test: feature 1637 is ")] {
+            if expected.is_some() {
+                features[1637] += 1.0;
+            }
+            new.golden = Some((picture.clone(), features.clone()));
+            let bytes = blob_bytes(&new);
+            let blob = Blob::parse(bytes.as_slice()).unwrap();
+            assert!(!blob.is_classifier());
+            for kernel in kernels::available() {
+                let mut engine = Engine::new(&blob, kernel, &Serial, Options::default()).unwrap();
+                let error = engine.self_test().err().map(|e| e.to_string());
+                let as_expected = match (&error, expected) {
+                    (Some(error), Some(start)) => error.starts_with(start),
+                    (error, expected) => error.is_none() && expected.is_none(),
+                };
+                assert!(as_expected, "{}: {error:?}, expected {expected:?}", kernel.name());
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,10 +2,8 @@
 //!
 //! `fixtures/resize/make.py` wrote `cases.bin`; its docstring gives the layout.
 
-use vgg_edge_engine::image::{Filter, Image, Resize, fit};
-
-const FILTERS: [Filter; 5] =
-    [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos];
+use vgg_edge_blob::{ResizeFilter, ResizeRule};
+use vgg_edge_engine::image::{Image, fit};
 
 /// Reads bytes from the front of a slice.
 struct Bytes<'a>(&'a [u8]);
@@ -52,10 +50,10 @@ fn every_filter_and_rule_equals_pillow() {
     let mut n_cases = 0;
     while !bytes.0.is_empty() {
         let [source, rule, filter, shorter, w, h] = bytes.sizes();
-        let (source, filter) = (&sources[source], FILTERS[filter]);
+        let (source, filter) = (&sources[source], ResizeFilter::ALL[filter]);
         let resize = match rule {
-            0 => Resize::Stretch,
-            _ => Resize::ShorterSideCenterCrop { shorter: shorter as u32 },
+            0 => ResizeRule::Stretch,
+            _ => ResizeRule::ShorterSideCenterCrop(shorter as u32),
         };
         let channels = source.channels();
         let case =
@@ -64,5 +62,5 @@ fn every_filter_and_rule_equals_pillow() {
         assert_same(found.data(), bytes.take(w * h * channels), w, channels, &case);
         n_cases += 1;
     }
-    assert_eq!(n_cases, FILTERS.len() * (13 + 5));
+    assert_eq!(n_cases, ResizeFilter::ALL.len() * (20 + 8));
 }

@@ -301,6 +301,7 @@ fn s8_first_layer_runs_overlap_and_are_unaligned() {
         // Three channels: 9 values a run, 16 read, pixels 3 apart.
         S8Case::random(Shape::conv3x3(n_pixels, 3), &mut random).check();
         S8Case::random(Shape::conv3x3(n_pixels, 1), &mut random).check();
+        S8Case::random(Shape::conv3x3(n_pixels, 4), &mut random).check();
     }
 }
 
@@ -396,6 +397,7 @@ fn f16_every_tail_of_a_tile() {
     for n_pixels in 1..=TWO_TILES {
         for relu in [false, true] {
             F16Case::random(Shape { stride: 2, ..Shape::conv3x3(n_pixels, 8) }, relu, &mut random).check();
+            F16Case::random(Shape { stride: 2, ..Shape::conv3x3(n_pixels, 4) }, relu, &mut random).check();
         }
     }
 }

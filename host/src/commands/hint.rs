@@ -1,5 +1,7 @@
 //! What a user can do about an error. Library errors say what is wrong; remedies are named here only.
 
+use crate::fetch::{FetchError, Problem};
+use crate::import::{self, ImportError, PickleProblem, TorchProblem};
 use crate::preprocess::PreprocessError;
 use vgg_edge_blob::{BlobError, WriteError};
 
@@ -12,6 +14,14 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                  `--preprocess torchvision` for torchvision's"
                     .to_owned(),
             );
+        }
+        if let Some(error) = cause.downcast_ref::<FetchError>() {
+            return fetch_hint(&error.problem);
+        }
+        if let Some(ImportError { problem: import::Problem::Torch(problem), .. }) = cause.downcast_ref()
+            && let Some(hint) = torch_hint(problem)
+        {
+            return Some(hint.to_owned());
         }
         if let Some(error) = cause.downcast_ref::<BlobError>() {
             return Some(match error {
@@ -31,4 +41,37 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         }
         None
     })
+}
+
+fn fetch_hint(problem: &Problem) -> Option<String> {
+    let text = match problem {
+        Problem::Connect { .. } | Problem::ConnectTimeout { .. } => {
+            "check the connection and, behind a proxy, HTTPS_PROXY; or name a mirror with `--url`"
+        }
+        Problem::Stalled { .. } | Problem::Broken { .. } => {
+            "run the command again: it goes on where this one stopped, if the server can"
+        }
+        Problem::Status { .. } | Problem::Protocol { .. } | Problem::TooLong { .. } => {
+            "the address may have changed, or a proxy answers for it; name a mirror with `--url`"
+        }
+        Problem::Digest { .. } => {
+            "another file, or damaged on its way; nothing of it was kept: run the command again, or name a mirror with \
+             `--url`"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn torch_hint(problem: &TorchProblem) -> Option<&'static str> {
+    match problem {
+        TorchProblem::Pickle(PickleProblem::Global { .. } | PickleProblem::Object { .. }) => Some(
+            "classes and functions in a file are never run; in Python save the weights alone: \
+             `torch.save(model.state_dict(), \"net.pth\")`",
+        ),
+        TorchProblem::Container { .. } => Some(
+            "in Python save its weights alone: `torch.save(torch.jit.load(\"net.pt\").state_dict(), \"net.pth\")`",
+        ),
+        _ => None,
+    }
 }

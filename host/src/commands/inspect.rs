@@ -19,6 +19,10 @@ pub struct InspectArgs {
     /// JSON instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Of a weights file: layers and names as the file has them, batch normalization and dropout included. Without it, the
+    /// network as it will run: the same table for every file of one network
+    #[arg(long)]
+    pub as_stored: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub weights_args: WeightsArgs,
@@ -52,10 +56,16 @@ impl InspectArgs {
     /// A file that is neither weights nor an intact blob.
     pub fn run(&self) -> anyhow::Result<()> {
         if pack::is_blob(&self.file) {
+            anyhow::ensure!(
+                !self.as_stored,
+                "--as-stored goes with a weights file, {} is a blob",
+                self.file.display()
+            );
             return self.blob(&self.file);
         }
-        let imported = self.weights_args.import(&self.file)?;
-        let summary = imported.graph.summary();
+        let graph = self.weights_args.import(&self.file)?.graph;
+        let graph = if self.as_stored { graph } else { graph.canonical()? };
+        let summary = graph.summary();
         if self.json {
             out(format_args!("{}", serde_json::to_string(&summary)?))?;
         } else {

@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod eval;
+pub mod fetch;
 pub mod inspect;
 pub mod logs;
 pub mod quantize;

@@ -112,12 +112,15 @@ impl QuantizeArgs {
             imported
         };
         let graph = &imported.graph;
+        let output = match graph.is_classifier() {
+            true => format!("{} classes", graph.classes()),
+            false => format!("features {}", graph.output()),
+        };
         eprintln!(
-            "weights: {}, {}, input {}, {} classes",
+            "weights: {}, {}, input {}, {output}",
             self.weights.display(),
             imported.format,
             graph.input(),
-            graph.classes()
         );
         let rule = self.preprocess.find(&self.weights, graph.input())?;
         let labels = labels(self.labels.as_deref(), &self.weights)?;
@@ -146,12 +149,13 @@ impl QuantizeArgs {
         if let Some(method) = &figures.method {
             out(format_args!("ranges     {method}"))?;
         }
-        out(format_args!(
-            "agreement  {:.2} % with f32 on {} calibration pictures, mean KL {:.6}",
-            100.0 * figures.agreement,
-            figures.measured_pictures,
-            figures.mean_kl
-        ))?;
+        if let (Some(agreement), Some(kl)) = (figures.agreement, figures.mean_kl) {
+            out(format_args!(
+                "agreement  {:.2} % with f32 on {} calibration pictures, mean KL {kl:.6}",
+                100.0 * agreement,
+                figures.measured_pictures,
+            ))?;
+        }
         out(format_args!("arena      {}", human_bytes(converted.arena_bytes as u64)))?;
         out(format_args!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64)))?;
         out(format_args!("written    {}", self.output.display()))?;

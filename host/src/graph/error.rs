@@ -21,8 +21,6 @@ pub enum GraphError {
     NeedsMap { layer: String, kind: &'static str, found: usize },
     #[error("layer `{layer}`: {kind} got a {found} map, expected a vector")]
     NeedsVector { layer: String, kind: &'static str, found: Shape },
-    #[error("the network ends in a {found} map, expected a vector of class scores")]
-    NoClassScores { found: Shape },
     #[error("layer `{layer}`: 2x2 max-pooling got a {found} map, expected at least 2x2")]
     MapTooSmall { layer: String, found: Shape },
     #[error("layer `{layer}`: output is {found}, expected 1 to {MAX_ACTIVATION} values")]
@@ -33,6 +31,16 @@ pub enum GraphError {
     DropoutRate { layer: String, found: f32 },
     #[error("layer `{layer}`: {what} has shape {found:?}, expected {expected:?}")]
     WeightShape { layer: String, what: &'static str, found: Vec<usize>, expected: Vec<usize> },
+    #[error("layer `{layer}`: {what} is missing, expected shape {expected:?}")]
+    MissingWeights { layer: String, what: &'static str, expected: Vec<usize> },
+    #[error("layer `{layer}`: moving_variance value {index} is {value}, expected at least 0")]
+    Variance { layer: String, index: usize, value: f32 },
+    #[error("layer `{layer}`: epsilon is {found}, expected a finite number of at least 0")]
+    Epsilon { layer: String, found: f64 },
+    #[error(
+        "layer `{layer}`: folding `{from}` into it makes {what} value {index} {value}, expected a finite number"
+    )]
+    Fold { layer: String, from: String, what: &'static str, index: usize, value: f32 },
     #[error("layer `{layer}`: {what} value {index} is {value}, expected a finite number")]
     NotFinite { layer: String, what: &'static str, index: usize, value: f32 },
 }
@@ -47,12 +55,15 @@ impl GraphError {
             Self::PoolStride { .. } => "pool-stride",
             Self::NeedsMap { .. } => "needs-map",
             Self::NeedsVector { .. } => "needs-vector",
-            Self::NoClassScores { .. } => "no-class-scores",
             Self::MapTooSmall { .. } => "map-too-small",
             Self::ActivationSize { .. } => "activation-size",
             Self::SoftmaxNotLast { .. } => "softmax-not-last",
             Self::DropoutRate { .. } => "dropout-rate",
             Self::WeightShape { .. } => "weight-shape",
+            Self::MissingWeights { .. } => "missing-tensor",
+            Self::Variance { .. } => "variance",
+            Self::Epsilon { .. } => "epsilon",
+            Self::Fold { .. } => "fold",
             Self::NotFinite { .. } => "not-finite",
         }
     }

@@ -15,179 +15,24 @@
 //! # Ok::<(), vgg_edge_host::graph::GraphError>(())
 //! ```
 
+mod canonical;
 mod error;
+mod fold;
+mod op;
 mod shape;
 mod spec;
 mod summary;
 mod tensor;
 
 use std::collections::HashSet;
-use std::fmt;
 
 pub use error::GraphError;
+pub use op::{Kind, Op, Padding, Role};
+pub(crate) use shape::output_shape;
 pub use shape::{ActivationShape, MAX_ACTIVATION, ParseShapeError, Shape};
 pub use spec::{Arch, ConvBlock, ParseArchError, Spec, SpecLayer};
 pub use summary::{FC4_MIN_WEIGHTS, SchemeBytes, Summary, SummaryRow};
 pub use tensor::Tensor;
-
-/// Border of a 2x2 max-pooling.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Padding {
-    /// Whole windows only; what does not fill one is dropped.
-    Valid,
-    /// Windows may hang over the right and bottom border; nothing outside the map counts.
-    Same,
-}
-
-/// What a layer does, without its weights.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Kind {
-    /// 3x3 same or 1x1 convolution, stride 1, with bias.
-    Conv {
-        /// Side of the filter: 3 or 1.
-        filter_size: usize,
-        /// Output channels.
-        filters: usize,
-    },
-    /// max(x, 0).
-    Relu,
-    /// 2x2 max-pooling.
-    MaxPool {
-        /// 1 or 2, both ways.
-        stride: usize,
-        /// Border rule.
-        padding: Padding,
-    },
-    /// Mean over height and width.
-    GlobalAvgPool,
-    /// Map to vector, HWC order.
-    Flatten,
-    /// Fully connected, with bias.
-    Dense {
-        /// Outputs.
-        units: usize,
-    },
-    /// Nothing at inference; kept because it is a row of the summary table.
-    Dropout {
-        /// Share dropped while training, 0 to 1.
-        rate: f32,
-    },
-    /// Probabilities from logits; only as the last layer.
-    Softmax,
-}
-
-impl Kind {
-    /// Its Keras class name, as the summary table prints it.
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Conv { .. } => "Conv2D",
-            Self::Relu => "ReLU",
-            Self::MaxPool { .. } => "MaxPooling2D",
-            Self::GlobalAvgPool => "GlobalAveragePooling2D",
-            Self::Flatten => "Flatten",
-            Self::Dense { .. } => "Dense",
-            Self::Dropout { .. } => "Dropout",
-            Self::Softmax => "Softmax",
-        }
-    }
-
-    /// Shapes of its weights and bias for an input with `channels` (or that many values); `None` if it has none.
-    pub fn weight_shapes(&self, channels: usize) -> Option<(Vec<usize>, Vec<usize>)> {
-        match *self {
-            Self::Conv { filter_size, filters } => {
-                Some((vec![filter_size, filter_size, channels, filters], vec![filters]))
-            }
-            Self::Dense { units } => Some((vec![channels, units], vec![units])),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let class = self.class();
-        match self {
-            Self::Conv { filter_size, filters } => {
-                write!(f, "{class} {filter_size}x{filter_size}, {filters} filters")
-            }
-            Self::MaxPool { stride, padding: Padding::Valid } => {
-                write!(f, "{class} 2x2, stride {stride}, valid")
-            }
-            Self::MaxPool { stride, padding: Padding::Same } => {
-                write!(f, "{class} 2x2, stride {stride}, same")
-            }
-            Self::Dense { units } => write!(f, "{class}, {units} units"),
-            Self::Dropout { rate } => write!(f, "{class} {rate}"),
-            Self::Relu | Self::GlobalAvgPool | Self::Flatten | Self::Softmax => f.write_str(class),
-        }
-    }
-}
-
-/// What a layer does, with its weights.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Op {
-    /// Convolution, stride 1, padded with zeros to the same size.
-    Conv {
-        /// HWIO: `[3][3][in channels][filters]` or `[1][1][in channels][filters]`.
-        weights: Tensor,
-        /// `[filters]`.
-        bias: Tensor,
-    },
-    /// max(x, 0).
-    Relu,
-    /// 2x2 max-pooling.
-    MaxPool {
-        /// 1 or 2, both ways.
-        stride: usize,
-        /// Border rule.
-        padding: Padding,
-    },
-    /// Mean over height and width: map to vector.
-    GlobalAvgPool,
-    /// Map to vector, HWC order. Importers of CHW files permute the rows of the dense layer that follows.
-    Flatten,
-    /// Fully connected.
-    Dense {
-        /// `[in][out]`.
-        weights: Tensor,
-        /// `[out]`.
-        bias: Tensor,
-    },
-    /// Nothing at inference.
-    Dropout {
-        /// Share dropped while training, 0 to 1.
-        rate: f32,
-    },
-    /// Probabilities from logits; only as the last layer.
-    Softmax,
-}
-
-impl Op {
-    /// The same without weights.
-    pub fn kind(&self) -> Kind {
-        let axis = |t: &Tensor, i: usize| t.shape().get(i).copied().unwrap_or(0);
-        match self {
-            Self::Conv { weights, .. } => {
-                Kind::Conv { filter_size: axis(weights, 0), filters: axis(weights, 3) }
-            }
-            Self::Relu => Kind::Relu,
-            &Self::MaxPool { stride, padding } => Kind::MaxPool { stride, padding },
-            Self::GlobalAvgPool => Kind::GlobalAvgPool,
-            Self::Flatten => Kind::Flatten,
-            Self::Dense { weights, .. } => Kind::Dense { units: axis(weights, 1) },
-            &Self::Dropout { rate } => Kind::Dropout { rate },
-            Self::Softmax => Kind::Softmax,
-        }
-    }
-
-    /// Weights and bias of a convolution or dense layer.
-    pub fn parameters(&self) -> Option<(&Tensor, &Tensor)> {
-        match self {
-            Self::Conv { weights, bias } | Self::Dense { weights, bias } => Some((weights, bias)),
-            _ => None,
-        }
-    }
-}
 
 /// A named layer.
 #[derive(Clone, PartialEq, Debug)]
@@ -215,15 +60,7 @@ impl Graph {
         let shapes = infer(input, layers.iter().map(|l| (l.name.as_str(), l.op.kind())))?;
         let graph = Self { name: name.into(), input, layers, shapes };
         for (layer_idx, layer) in graph.layers.iter().enumerate() {
-            let channels = graph.input_shape(layer_idx).channels();
-            let Some(((weights, bias), (w_shape, b_shape))) =
-                layer.op.parameters().zip(layer.op.kind().weight_shapes(channels))
-            else {
-                continue;
-            };
-            for (what, tensor, expected) in [("kernel", weights, w_shape), ("bias", bias, b_shape)] {
-                check_weights(&layer.name, what, tensor, expected)?;
-            }
+            check_tensors(layer, graph.input_shape(layer_idx).channels())?;
         }
         Ok(graph)
     }
@@ -256,14 +93,26 @@ impl Graph {
         self.shapes[layer_idx]
     }
 
-    /// Number of class scores at the end.
-    pub fn classes(&self) -> usize {
-        self.shapes.last().map_or(0, ActivationShape::len)
+    /// What the last layer puts out: class scores, or features if [`Graph::is_classifier`] says no.
+    pub fn output(&self) -> ActivationShape {
+        self.shapes.last().copied().unwrap_or(ActivationShape::Vector(0))
     }
 
-    /// Number of weights and biases.
+    /// Whether class scores come out: the last layer is dense, not counting softmax and dropout. Anything else is a feature
+    /// extractor (`include_top=False`), whose output is a map or its average.
+    pub fn is_classifier(&self) -> bool {
+        let last = self.layers.iter().rev().find(|l| !matches!(l.op, Op::Softmax | Op::Dropout { .. }));
+        last.is_some_and(|l| matches!(l.op, Op::Dense { .. }))
+    }
+
+    /// Number of values at the end: class scores of a classifier.
+    pub fn classes(&self) -> usize {
+        self.output().len()
+    }
+
+    /// Number of weights, biases and other values of the layers.
     pub fn params(&self) -> usize {
-        self.layers.iter().filter_map(|l| l.op.parameters()).map(|(w, b)| w.len() + b.len()).sum()
+        self.layers.iter().flat_map(|l| l.op.tensors()).map(|(_, t)| t.len()).sum()
     }
 
     /// Takes the graph apart, for a pass that builds another one.
@@ -271,26 +120,16 @@ impl Graph {
         (self.name, self.input, self.layers)
     }
 
-    /// The same function in one form, so that `==` compares networks and not files: no dropout, layers named by
-    /// position, a pooling or flattening that can be said in two ways said in one.
-    pub fn canonical(&self) -> Self {
-        let mut layers = Vec::new();
-        let mut shapes = Vec::new();
-        for (layer_idx, layer) in self.layers.iter().enumerate() {
-            let op = match (&layer.op, self.input_shape(layer_idx)) {
-                (Op::Dropout { .. }, _) | (Op::Flatten, ActivationShape::Vector(_)) => continue,
-                (Op::GlobalAvgPool, ActivationShape::Map(s)) if s.height == 1 && s.width == 1 => Op::Flatten,
-                (Op::MaxPool { stride: 2, .. }, ActivationShape::Map(s))
-                    if s.height % 2 == 0 && s.width % 2 == 0 =>
-                {
-                    Op::MaxPool { stride: 2, padding: Padding::Valid }
-                }
-                (op, _) => op.clone(),
-            };
-            layers.push(Layer { name: format!("layer{}", layers.len()), op, fused: false });
-            shapes.push(self.shapes[layer_idx]);
-        }
-        Self { name: String::new(), input: self.input, layers, shapes }
+    /// The same function in one form, as it is quantized and run, so that files compare by what they compute:
+    ///
+    /// - no dropout, no flattening or pooling that moves nothing, a pooling that can be said in two ways said in one;
+    /// - batch normalization and other factors a channel folded into the linear layer before or behind them;
+    /// - every linear layer with a bias, layers named by position (`block1_conv1`), the network by its structure.
+    ///
+    /// # Errors
+    /// A fold that leaves the range of f32.
+    pub fn canonical(&self) -> Result<Self, GraphError> {
+        canonical::canonical(self)
     }
 
     /// The table of `model.summary()`, with sizes and work.
@@ -332,27 +171,33 @@ fn infer<'a>(
     if !has_weights {
         return Err(GraphError::Empty);
     }
-    if let ActivationShape::Map(found) = current {
-        return Err(GraphError::NoClassScores { found });
-    }
     Ok(shapes)
 }
 
-fn check_weights(
-    layer: &str,
-    what: &'static str,
-    tensor: &Tensor,
-    expected: Vec<usize>,
-) -> Result<(), GraphError> {
-    if tensor.shape() != expected {
-        let found = tensor.shape().to_vec();
-        return Err(GraphError::WeightShape { layer: layer.to_string(), what, found, expected });
-    }
-    match tensor.data().iter().position(|v| !v.is_finite()) {
-        Some(index) => {
-            let value = tensor.data()[index];
-            Err(GraphError::NotFinite { layer: layer.to_string(), what, index, value })
+/// Errors unless every tensor of `layer`, which takes `channels`, has its shape and finite values.
+fn check_tensors(layer: &Layer, channels: usize) -> Result<(), GraphError> {
+    let name = || layer.name.clone();
+    let expected = layer.op.kind().tensors(channels);
+    for (role, tensor) in layer.op.tensors() {
+        let what = role.name();
+        let shape = expected.iter().find(|(r, _)| *r == role).map_or(&[][..], |(_, shape)| shape);
+        if tensor.shape() != shape {
+            let (found, expected) = (tensor.shape().to_vec(), shape.to_vec());
+            return Err(GraphError::WeightShape { layer: name(), what, found, expected });
         }
-        None => Ok(()),
+        if let Some(index) = tensor.data().iter().position(|v| !v.is_finite()) {
+            return Err(GraphError::NotFinite { layer: name(), what, index, value: tensor.data()[index] });
+        }
+        if role == Role::Variance
+            && let Some(index) = tensor.data().iter().position(|v| *v < 0.0)
+        {
+            return Err(GraphError::Variance { layer: name(), index, value: tensor.data()[index] });
+        }
+    }
+    match layer.op.kind() {
+        Kind::BatchNorm { epsilon } if !(epsilon.is_finite() && epsilon >= 0.0) => {
+            Err(GraphError::Epsilon { layer: name(), found: epsilon })
+        }
+        _ => Ok(()),
     }
 }

@@ -10,6 +10,7 @@
 //! | global average pooling | h x w x c | c |
 //! | flatten | h x w x c | h\*w\*c, in HWC order |
 //! | dense | n | units |
+//! | any other | anything | the same |
 
 use std::fmt;
 use std::str::FromStr;
@@ -124,7 +125,7 @@ impl fmt::Display for ActivationShape {
 }
 
 /// Output shape of a layer called `layer` that does `kind` to `input`.
-pub(super) fn output_shape(
+pub(crate) fn output_shape(
     layer: &str,
     kind: Kind,
     input: ActivationShape,
@@ -166,7 +167,7 @@ pub(super) fn output_shape(
             (Kind::Dense { units }, _) => ActivationShape::Vector(units),
             _ => input,
         },
-        Kind::Relu | Kind::Dropout { .. } => input,
+        Kind::BatchNorm { .. } | Kind::Affine | Kind::Relu | Kind::Dropout { .. } => input,
     };
     check_len(layer, out)?;
     Ok(out)

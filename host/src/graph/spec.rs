@@ -19,7 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ActivationShape, Graph, GraphError, Kind, Layer, Op, Padding, Shape, Tensor, infer};
+use super::{ActivationShape, Graph, GraphError, Kind, Layer, Op, Padding, Role, Shape, Tensor, infer};
 
 /// One layer of a [`Spec`].
 #[derive(Clone, PartialEq, Debug)]
@@ -154,34 +154,27 @@ impl Spec {
         infer(self.input, self.layers.iter().map(|l| (l.name.as_str(), l.kind)))
     }
 
-    /// The graph of this network, with weights from `weights(layer_idx, kernel shape, bias shape)`. The two shapes are
-    /// those of [`Kind::weight_shapes`]: filters HWIO, dense `[in][out]`, bias `[out]`.
+    /// The graph of this network, with the tensors that `get(layer_idx, role, shape)` gives. Each layer's are asked for in the
+    /// order of [`Kind::tensors`], layer after layer; `None` is for what the file does not have.
+    ///
+    /// # Errors
+    /// Those of `get`; [`GraphError::MissingWeights`] for a tensor that no layer can do without.
     pub fn attach<E: From<GraphError>>(
         &self,
-        mut weights: impl FnMut(usize, Vec<usize>, Vec<usize>) -> Result<(Tensor, Tensor), E>,
+        mut get: impl FnMut(usize, Role, &[usize]) -> Result<Option<Tensor>, E>,
     ) -> Result<Graph, E> {
         let shapes = self.shapes()?;
         let mut layers = Vec::with_capacity(self.layers.len());
-        for (layer_idx, layer) in self.layers.iter().enumerate() {
+        for (layer_idx, SpecLayer { name, kind, fused }) in self.layers.iter().enumerate() {
             let channels =
                 if layer_idx == 0 { self.input.channels } else { shapes[layer_idx - 1].channels() };
-            let op = match (layer.kind, layer.kind.weight_shapes(channels)) {
-                (Kind::Conv { .. }, Some((kernel, bias))) => {
-                    let (weights, bias) = weights(layer_idx, kernel, bias)?;
-                    Op::Conv { weights, bias }
-                }
-                (Kind::Dense { .. }, Some((kernel, bias))) => {
-                    let (weights, bias) = weights(layer_idx, kernel, bias)?;
-                    Op::Dense { weights, bias }
-                }
-                (Kind::MaxPool { stride, padding }, _) => Op::MaxPool { stride, padding },
-                (Kind::GlobalAvgPool, _) => Op::GlobalAvgPool,
-                (Kind::Flatten, _) => Op::Flatten,
-                (Kind::Dropout { rate }, _) => Op::Dropout { rate },
-                (Kind::Softmax, _) => Op::Softmax,
-                (Kind::Relu | Kind::Conv { .. } | Kind::Dense { .. }, _) => Op::Relu,
-            };
-            layers.push(Layer { name: layer.name.clone(), op, fused: layer.fused });
+            let op = Op::new(*kind, channels, |role, shape| get(layer_idx, role, shape))?;
+            let op = op.map_err(|(role, expected)| GraphError::MissingWeights {
+                layer: name.clone(),
+                what: role.name(),
+                expected,
+            })?;
+            layers.push(Layer { name: name.clone(), op, fused: *fused });
         }
         Ok(Graph::new(self.name.clone(), self.input, layers)?)
     }
@@ -190,14 +183,15 @@ impl Spec {
     /// for timing; the outputs mean nothing.
     pub fn with_random_weights(&self, seed: u64) -> Result<Graph, GraphError> {
         let mut rng = Normal(seed);
-        self.attach(|_, kernel, bias| {
-            let fan_in: usize = kernel[..kernel.len() - 1].iter().product();
-            let std = (2.0 / fan_in as f64).sqrt();
-            let mut tensor = |shape: Vec<usize>, std: f64| {
-                let data = (0..shape.iter().product()).map(|_| (rng.next() * std) as f32).collect();
-                Tensor::new(shape, data).ok_or(GraphError::Empty)
+        self.attach(|_, role, shape| {
+            let fan_in: usize = shape[..shape.len() - 1].iter().product();
+            let (mean, std) = match role {
+                Role::Kernel => (0.0, (2.0 / fan_in as f64).sqrt()),
+                Role::Gamma | Role::Variance | Role::Scale => (1.0, 0.1),
+                Role::Bias | Role::Beta | Role::Mean | Role::Shift => (0.0, 0.05),
             };
-            Ok((tensor(kernel, std)?, tensor(bias, 0.05)?))
+            let data = (0..shape.iter().product()).map(|_| (mean + rng.next() * std) as f32).collect();
+            Tensor::new(shape.to_vec(), data).ok_or(GraphError::Empty).map(Some)
         })
     }
 }

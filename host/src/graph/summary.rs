@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::{ActivationShape, Graph, Kind};
+use super::{ActivationShape, Graph, Kind, Tensor};
 
 /// Dense layers with at least so many weights go to int4 in `int8-fc4`.
 pub const FC4_MIN_WEIGHTS: usize = 1 << 20;
@@ -83,7 +83,9 @@ impl Summary {
         }];
         for (layer_idx, layer) in graph.layers().iter().enumerate().filter(|(_, l)| !l.fused) {
             let output = graph.output_shape(layer_idx);
-            let (weights, bias) = layer.op.parameters().map_or((0, 0), |(w, b)| (w.len(), b.len()));
+            let params: usize = layer.op.tensors().map(|(_, t)| t.len()).sum();
+            let weights = layer.op.kernel().map_or(0, Tensor::len);
+            let outputs = layer.op.kernel().and_then(|k| k.shape().last()).copied().unwrap_or(0);
             let positions = match output {
                 ActivationShape::Map(s) => s.height * s.width,
                 ActivationShape::Vector(_) => 1,
@@ -92,9 +94,9 @@ impl Summary {
                 name: layer.name.clone(),
                 class: layer.op.kind().class(),
                 output: output.dims(),
-                params: (weights + bias) as u64,
+                params: params as u64,
                 macs: (weights as u64).saturating_mul(positions as u64),
-                bytes: scheme_bytes(layer.op.kind(), weights, bias),
+                bytes: scheme_bytes(layer.op.kind(), weights, outputs),
             });
         }
         let total = |f: fn(&SummaryRow) -> u64| rows.iter().map(f).fold(0u64, u64::saturating_add);
@@ -153,8 +155,8 @@ impl Summary {
     }
 }
 
-fn scheme_bytes(kind: Kind, weights: usize, bias: usize) -> SchemeBytes {
-    let (w, b) = (weights as u64, bias as u64);
+fn scheme_bytes(kind: Kind, weights: usize, outputs: usize) -> SchemeBytes {
+    let (w, b) = (weights as u64, outputs as u64);
     let int8 = w + CHANNEL_BYTES * b;
     let int8_fc4 = match kind {
         Kind::Dense { units } if weights >= FC4_MIN_WEIGHTS => {

@@ -32,6 +32,16 @@ impl Tensor {
         Self { shape: vec![n], data: Arc::new(vec![0.0; n]) }
     }
 
+    /// A vector of these values.
+    pub fn vector(data: Vec<f32>) -> Self {
+        Self { shape: vec![data.len()], data: Arc::new(data) }
+    }
+
+    /// An array without values.
+    pub(super) fn none() -> Self {
+        Self::zeros(0)
+    }
+
     /// Length of each axis, slowest first.
     pub fn shape(&self) -> &[usize] {
         &self.shape

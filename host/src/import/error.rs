@@ -6,13 +6,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{ArchiveProblem, KerasProblem, OnnxProblem, TfliteProblem, TorchProblem};
 use crate::graph::{GraphError, Shape};
 
 /// Layers an importer knows, as messages list them.
 pub(super) const SUPPORTED: &str = "Conv2D, MaxPooling2D, GlobalAveragePooling2D, Flatten, Dense, Dropout, Activation, \
                                     ReLU, Softmax";
 /// Formats an importer knows, as messages list them.
-const FORMATS: &str = "Keras HDF5 (.h5) or safetensors";
+const FORMATS: &str = "Keras (.keras, .h5), PyTorch (.pth), safetensors, ONNX or TFLite";
 
 /// A file that cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +85,6 @@ pub enum Problem {
     #[error("tensor `{name}` is not part of a VGG, expected features.N and classifier.N weights and biases")]
     UnknownTensor { name: String },
     #[error(
-        "layer `{layer}`: index is {found} after the convolution before it, expected 2 (convolution, relu) or 3 (and max-pool)"
-    )]
-    FeatureGap { layer: String, found: usize },
-    #[error(
         "layer `{layer}`: name says neither convolution block nor pooling, expected names as block1_conv1 and block1_pool, or an architecture"
     )]
     ArchUnknown { layer: String },
@@ -97,6 +94,10 @@ pub enum Problem {
     HeadSize { layer: String, found: usize, channels: usize },
     #[error("the input size is not in the file (global average pooling takes any), expected it to be given")]
     InputUnknown,
+    #[error(
+        "the input size is not in the file (a network without dense layers takes any), expected it to be given"
+    )]
+    InputUnknownFeatures,
     #[error("the input has {found} channels, but layer `{layer}` takes {expected}")]
     InputChannels { found: usize, layer: String, expected: usize },
     #[error("the model takes {expected} pictures, but {found} was asked for")]
@@ -105,6 +106,16 @@ pub enum Problem {
     Classes { found: usize, expected: usize },
     #[error("the model is not {arch}: layer {position} is {found}, expected {expected}")]
     ArchMismatch { arch: String, position: usize, found: String, expected: String },
+    #[error(transparent)]
+    Keras(#[from] KerasProblem),
+    #[error(transparent)]
+    Archive(#[from] ArchiveProblem),
+    #[error(transparent)]
+    Torch(#[from] TorchProblem),
+    #[error(transparent)]
+    Tflite(#[from] TfliteProblem),
+    #[error(transparent)]
+    Onnx(#[from] OnnxProblem),
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
@@ -134,14 +145,18 @@ impl Problem {
             Self::DataType { .. } => "data-type",
             Self::TensorTooLarge { .. } => "tensor-too-large",
             Self::UnknownTensor { .. } => "unknown-tensor",
-            Self::FeatureGap { .. } => "feature-gap",
             Self::ArchUnknown { .. } => "arch-unknown",
             Self::HeadSize { .. } => "head-size",
-            Self::InputUnknown => "input-unknown",
+            Self::InputUnknown | Self::InputUnknownFeatures => "input-unknown",
             Self::InputChannels { .. } => "input-channels",
             Self::InputMismatch { .. } => "input-mismatch",
             Self::Classes { .. } => "classes",
             Self::ArchMismatch { .. } => "arch-mismatch",
+            Self::Keras(e) => e.kind(),
+            Self::Archive(e) => e.kind(),
+            Self::Torch(e) => e.kind(),
+            Self::Tflite(e) => e.kind(),
+            Self::Onnx(e) => e.kind(),
             Self::Graph(e) => e.kind(),
         }
     }

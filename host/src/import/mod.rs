@@ -2,8 +2,14 @@
 //!
 //! | starts with | format | importer |
 //! |---|---|---|
-//! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras_h5` |
-//! | u64 header length, then `{` | safetensors with torchvision names | `safetensors` |
+//! | `\x89HDF\r\n\x1a\n` | Keras HDF5, whole model or weights only | `keras` |
+//! | `PK\x03\x04`, with `model.weights.h5` in it | Keras archive | `keras` |
+//! | a protobuf with the fields of ONNX' `ModelProto` | ONNX | `onnx` |
+//! | u64 header length, then `{` | safetensors with PyTorch's names | `torch` |
+//! | `PK\x03\x04`, with `data.pkl` in it | PyTorch's state_dict, zip | `torch` |
+//! | `\x80`, with PyTorch's magic number | PyTorch's state_dict, legacy | `torch` |
+//! | `TFL3` at byte 4 | TFLite, float | `tflite` |
+//! | ir_version, a small varint of field 1 | ONNX | `onnx` |
 //!
 //! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
 //! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
@@ -15,18 +21,27 @@
 //! # Ok::<(), vgg_edge_host::import::ImportError>(())
 //! ```
 
+mod archive;
 mod error;
-mod keras_config;
-mod keras_h5;
+mod keras;
+mod onnx;
+mod options;
 mod outline;
-mod safetensors;
+mod stored;
+mod tflite;
+mod torch;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
+pub use archive::ArchiveProblem;
 pub use error::{ImportError, Problem};
+pub use keras::KerasProblem;
+pub use onnx::OnnxProblem;
+pub use tflite::TfliteProblem;
+pub use torch::{PickleProblem, TorchProblem};
 
 use crate::graph::{Arch, Graph, Shape};
 
@@ -44,20 +59,35 @@ pub struct ImportOptions {
 /// Where a graph came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
+    /// Keras archive.
+    KerasArchive,
     /// Keras HDF5 with the model's description.
     KerasModel,
     /// Keras HDF5 with weights alone.
     KerasWeights,
-    /// safetensors with torchvision names.
+    /// safetensors with PyTorch's names.
     Safetensors,
+    /// Archive of `torch.save`.
+    Torch,
+    /// `torch.save` before PyTorch 1.6.
+    TorchLegacy,
+    /// TFLite, float.
+    Tflite,
+    /// ONNX.
+    Onnx,
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::KerasArchive => "Keras archive (.keras)",
             Self::KerasModel => "Keras HDF5 model",
             Self::KerasWeights => "Keras HDF5 weights",
             Self::Safetensors => "safetensors, torchvision names",
+            Self::Torch => "PyTorch state_dict",
+            Self::TorchLegacy => "PyTorch state_dict, legacy format",
+            Self::Tflite => "TFLite model",
+            Self::Onnx => "ONNX model",
         })
     }
 }
@@ -86,15 +116,35 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, Problem> {
     let len = file.metadata()?.len();
     let mut start = Vec::new();
     file.by_ref().take(4096).read_to_end(&mut start)?;
+    file.rewind()?;
     match sniff(&start, len)? {
-        Sniffed::Hdf5 => keras_h5::import(path, len, options),
-        Sniffed::Safetensors => safetensors::import(file, len, options),
+        Sniffed::Hdf5 => keras::import_h5(file, len, path, options),
+        Sniffed::Zip => {
+            let archive = archive::Archive::open(&mut file, len)?;
+            if keras::is_keras(&archive) {
+                keras::import_archive(file, len, &archive, options)
+            } else if torch::is_torch(&archive) {
+                torch::import_archive(file, len, &archive, options)
+            } else {
+                Err(Problem::UnknownFormat {
+                    found: "a zip archive without `model.weights.h5` or `data.pkl`",
+                })
+            }
+        }
+        Sniffed::Onnx => onnx::import(path, file, len, options),
+        Sniffed::Tflite => tflite::import(file, len, options),
+        Sniffed::Safetensors => torch::import_safetensors(file, len, options),
+        Sniffed::TorchLegacy => torch::import_legacy(file, len, options),
     }
 }
 
 enum Sniffed {
     Hdf5,
+    Zip,
     Safetensors,
+    TorchLegacy,
+    Tflite,
+    Onnx,
 }
 
 /// The format of a file of `len` bytes that begins with `start`.
@@ -107,21 +157,32 @@ fn sniff(start: &[u8], len: u64) -> Result<Sniffed, Problem> {
     if [0, 512, 1024, 2048].iter().any(|&at| start.get(at..).is_some_and(|s| s.starts_with(HDF5))) {
         return Ok(Sniffed::Hdf5);
     }
+    if start.starts_with(b"PK\x03\x04") {
+        return Ok(Sniffed::Zip);
+    }
+    if torch::is_legacy(start) {
+        return Ok(Sniffed::TorchLegacy);
+    }
+    if start.get(4..8) == Some(b"TFL3") {
+        return Ok(Sniffed::Tflite);
+    }
     if let (Some(header), Some(b'{')) = (start.first_chunk::<8>(), start.get(8))
         && u64::from_le_bytes(*header) < len.max(1 << 32)
     {
         return Ok(Sniffed::Safetensors);
     }
+    if matches!(start, [8, 1..=32, ..]) {
+        return Ok(Sniffed::Onnx);
+    }
     let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e);
     Err(match start {
-        [b'P', b'K', 3, 4, ..] => {
-            Problem::UnsupportedFormat { what: "a zip archive (Keras .keras or PyTorch .pth)" }
+        [0x80, 2..=5, ..] => Problem::UnknownFormat { found: "a pickle that torch.save did not write" },
+        _ if start.get(257..262) == Some(b"ustar") => {
+            Problem::UnsupportedFormat { what: "a tar archive (PyTorch before 0.1.10)" }
         }
-        [0x80, 2..=5, ..] => Problem::UnsupportedFormat { what: "a pickle (PyTorch .pth)" },
-        [8, 1..=20, ..] => Problem::UnsupportedFormat { what: "a protobuf (ONNX)" },
-        _ if start.get(4..8) == Some(b"TFL3") => Problem::UnsupportedFormat { what: "a TFLite model" },
         _ if start.iter().take(256).all(printable) => Problem::UnknownFormat { found: "text" },
         _ if start.iter().all(|&b| b == 0) => Problem::UnknownFormat { found: "all zeros" },
+        _ if onnx::is_model(start) => return Ok(Sniffed::Onnx),
         _ => Problem::UnknownFormat { found: "of no known format" },
     })
 }

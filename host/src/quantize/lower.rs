@@ -1,12 +1,19 @@
 //! The graph as the device runs it: activations fused into the layers they follow, layers that do nothing gone.
 //!
 //! ```text
-//! Conv, Relu, Conv, Relu, MaxPool, Flatten, Dropout, Dense, Softmax
-//!   └──┬───┘    └──┬───┘     │                         │
-//!    Conv+ReLU  Conv+ReLU  MaxPool                   Dense (logits; softmax runs on the device in f32)
+//! Conv, Relu, Affine, Conv, Relu, MaxPool, Flatten, Dense, Softmax
+//!   └──┬───┘     │      └──┬───┘     │                │
+//!  Conv+ReLU  Conv 1x1  Conv+ReLU  MaxPool          Dense (logits; softmax runs on the device in f32)
 //! ```
+//!
+//! A factor a channel that could not be folded becomes a 1x1 convolution, or a dense layer, with a diagonal of weights: in
+//! int8 each is 127 steps of its own scale, so nothing but the output's rounding is lost, and every kernel runs it as it
+//! is. It costs a ninth of the 3x3 convolution behind it.
 
-use crate::graph::{ActivationShape, Graph, Op, Padding, Tensor};
+use crate::graph::{ActivationShape, Graph, Layer, Op, Padding, Tensor};
+
+/// Most channels of a factor that stays a layer: 64 MB of weights in f32.
+const MAX_DIAGONAL: usize = 4096;
 
 /// A layer of the device.
 #[derive(Clone, Debug)]
@@ -14,7 +21,7 @@ pub struct Fused<'g> {
     /// Name of the layer with the weights.
     pub name: &'g str,
     /// What it computes.
-    pub op: FusedOp<'g>,
+    pub op: FusedOp,
     /// The layer in the graph; the reference gives its output with the ReLU applied.
     pub layer_idx: usize,
     /// What it takes.
@@ -25,13 +32,13 @@ pub struct Fused<'g> {
 
 /// What a [`Fused`] layer computes.
 #[derive(Clone, Debug)]
-pub enum FusedOp<'g> {
+pub enum FusedOp {
     /// Convolution: HWIO weights.
     Conv {
         /// `[side][side][in][out]`.
-        weights: &'g Tensor,
+        weights: Tensor,
         /// `[out]`.
-        bias: &'g Tensor,
+        bias: Tensor,
         /// Whether a ReLU follows.
         relu: bool,
     },
@@ -47,9 +54,9 @@ pub enum FusedOp<'g> {
     /// Dense: `[in][out]` weights.
     Dense {
         /// `[in][out]`.
-        weights: &'g Tensor,
+        weights: Tensor,
         /// `[out]`.
-        bias: &'g Tensor,
+        bias: Tensor,
         /// Whether a ReLU follows.
         relu: bool,
     },
@@ -71,6 +78,16 @@ pub enum LowerError {
     LastRelu {
         /// The dense layer.
         layer: String,
+    },
+    /// A factor a channel that would need too large a diagonal.
+    #[error(
+        "layer `{layer}`: {found} factors that cannot be folded into a layer, the limit is {MAX_DIAGONAL}"
+    )]
+    Affine {
+        /// The layer with the factors.
+        layer: String,
+        /// How many.
+        found: usize,
     },
     /// Stored layers number blocks with 16 bits.
     #[error("{found} blocks, the limit is 65535")]
@@ -105,8 +122,15 @@ pub fn lower(graph: &Graph) -> Result<Vec<Fused<'_>>, LowerError> {
             }
             // In NHWC flattening moves nothing, dropout does nothing, and softmax runs on the logits.
             Op::Flatten | Op::Dropout { .. } | Op::Softmax => continue,
-            Op::Conv { weights, bias } => FusedOp::Conv { weights, bias, relu: false },
-            Op::Dense { weights, bias } => FusedOp::Dense { weights, bias, relu: false },
+            Op::Conv { weights, bias } => {
+                let (weights, bias) = with_bias(weights, bias.as_ref());
+                FusedOp::Conv { weights, bias, relu: false }
+            }
+            Op::Dense { weights, bias } => {
+                let (weights, bias) = with_bias(weights, bias.as_ref());
+                FusedOp::Dense { weights, bias, relu: false }
+            }
+            Op::BatchNorm { .. } | Op::Affine { .. } => diagonal(layer, graph.input_shape(layer_idx))?,
             &Op::MaxPool { stride, padding } => FusedOp::MaxPool { stride, padding },
             Op::GlobalAvgPool => FusedOp::GlobalAvgPool,
         };
@@ -137,6 +161,31 @@ pub fn lower(graph: &Graph) -> Result<Vec<Fused<'_>>, LowerError> {
         }
         _ => Ok(fused),
     }
+}
+
+fn with_bias(weights: &Tensor, bias: Option<&Tensor>) -> (Tensor, Tensor) {
+    let outputs = weights.shape().last().copied().unwrap_or(0);
+    (weights.clone(), bias.cloned().unwrap_or_else(|| Tensor::zeros(outputs)))
+}
+
+/// A factor a channel as a layer with weights off the diagonal 0.
+fn diagonal(layer: &Layer, input: ActivationShape) -> Result<FusedOp, LowerError> {
+    let n = input.channels();
+    let too_large = || LowerError::Affine { layer: layer.name.clone(), found: n };
+    let (scale, shift) = layer.op.affine().filter(|_| n <= MAX_DIAGONAL).ok_or_else(too_large)?;
+    let mut weights = vec![0f32; n * n];
+    for (c, scale) in scale.data().iter().enumerate() {
+        weights[c * n + c] = *scale;
+    }
+    let (is_map, shape) = match input {
+        ActivationShape::Map(_) => (true, vec![1, 1, n, n]),
+        ActivationShape::Vector(_) => (false, vec![n, n]),
+    };
+    let (weights, bias) = (Tensor::new(shape, weights).ok_or_else(too_large)?, shift);
+    Ok(match is_map {
+        true => FusedOp::Conv { weights, bias, relu: false },
+        false => FusedOp::Dense { weights, bias, relu: false },
+    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub use fold::OhwiWeights;
 pub use lower::{Fused, FusedOp, LowerError, lower};
 
 use crate::calibrate::{Calibration, Method};
-use crate::graph::{self, Graph};
+use crate::graph::{self, Graph, GraphError};
+use crate::preprocess::Preprocess as Rule;
 
 /// Why a graph cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,37 @@ pub enum QuantizeError {
 /// An input map's shape as the blob writes it.
 pub(crate) fn blob_shape(shape: graph::Shape) -> BlobShape {
     BlobShape { height: shape.height as u32, width: shape.width as u32, channels: shape.channels as u32 }
+}
+
+/// A factor a channel in front of everything (Keras' `Rescaling`, `Normalization`) goes into the preprocessing, which the
+/// first layer's weights take in:
+///
+/// ```text
+/// ((pixel * scale - mean) / std) * s + t  =  (pixel * scale - (mean - t * std / s)) / (std / s)      s > 0
+/// ```
+///
+/// It stays a layer where that cannot be said in pixels: with a factor that is not positive, or where value 0, which the first
+/// convolution pads with, would be a pixel outside 0 to 255.
+///
+/// # Errors
+/// None for a graph that was one before.
+pub fn absorb_input(graph: Graph, rule: Rule) -> Result<(Graph, Rule), GraphError> {
+    let Some((scale, shift)) = graph.layers().first().and_then(|l| l.op.affine()) else {
+        return Ok((graph, rule));
+    };
+    let mut whole = rule.clone();
+    for (c, (mean, std)) in whole.mean.iter_mut().zip(&mut whole.std).enumerate() {
+        let (s, t) = (f64::from(scale.data()[c]), f64::from(shift.data()[c]));
+        *mean -= t * *std / s;
+        *std /= s;
+    }
+    let pixels = whole.mean.iter().map(|mean| mean / whole.scale);
+    if !pixels.zip(&whole.std).all(|(zero, std)| *std > 0.0 && (0.0..=255.0).contains(&zero)) {
+        return Ok((graph, rule));
+    }
+    let (name, input, mut layers) = graph.into_layers();
+    layers.remove(0);
+    Ok((Graph::new(name, input, layers)?, whole))
 }
 
 /// Quantizes to int8 with the ranges that `method` takes from `calibration`.
@@ -130,7 +162,7 @@ pub fn to_f16(graph: &Graph, rule: &Preprocess) -> Result<NewModel, QuantizeErro
 
 /// A layer's weights in OHWI order; the first layer's in the picture's channel order.
 fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
-    let (FusedOp::Conv { weights, bias, .. } | FusedOp::Dense { weights, bias, .. }) = f.op else {
+    let (FusedOp::Conv { weights, bias, .. } | FusedOp::Dense { weights, bias, .. }) = &f.op else {
         return OhwiWeights { weights: Vec::new(), bias: Vec::new() };
     };
     let ohwi = OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() };
@@ -138,7 +170,7 @@ fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
 }
 
 fn linear_op(f: &Fused<'_>, linear: vgg_edge_blob::NewLinear) -> NewOp {
-    match f.op {
+    match &f.op {
         FusedOp::Conv { weights, .. } => NewOp::Conv { kernel: weights.shape()[0] as u8, linear },
         _ => NewOp::Dense(linear),
     }

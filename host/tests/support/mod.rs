@@ -4,6 +4,8 @@
 //! `CI` set it fails.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod torch;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 //!
 //! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
-mod conv;
+mod linear;
 mod picture;
 mod pooling;
 
@@ -14,10 +14,11 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use vgg_edge_blob::layout::Line;
 use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::arena::{self, Line};
+use crate::arena;
 use crate::error::EngineError;
 use crate::kernels::Kernel;
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
@@ -118,8 +119,8 @@ impl<'a> Engine<'a> {
         &self.profile
     }
 
-    /// Runs one picture: u8, NHWC, RGB or gray, of the blob's input size. Returns the logits, one a class;
-    /// for a network that ends in a map, its values in NHWC order.
+    /// Runs one picture: u8, NHWC, RGB, gray or RGBA, of the blob's input size. Returns the logits, one a class; for
+    /// a feature extractor ([`Blob::is_classifier`]) the last map's real values in NHWC order.
     ///
     /// # Errors
     /// [`EngineError::Input`] when the picture has another size.
@@ -158,17 +159,19 @@ impl<'a> Engine<'a> {
         Ok(&self.output)
     }
 
-    /// Runs the self-test that travels in the file: its picture must give its logits, bit for bit.
+    /// Runs the self-test that travels in the file: its picture must give its logits (or features), bit for bit.
     ///
     /// # Errors
-    /// [`EngineError::SelfTest`] for the first logit that differs, [`EngineError::NoSelfTest`].
+    /// [`EngineError::SelfTest`] for the first value that differs, [`EngineError::NoSelfTest`].
     pub fn self_test(&mut self) -> Result<(), EngineError> {
         let golden = self.blob.golden().ok_or(EngineError::NoSelfTest)?;
-        let logits = self.run(golden.input)?;
+        self.run(golden.input)?;
+        let logits = &self.output;
         let differs = logits.iter().zip(golden.logits).position(|(a, b)| a.to_bits() != b.to_bits());
         match differs {
             None => Ok(()),
             Some(index) => Err(EngineError::SelfTest {
+                what: if self.blob.is_classifier() { "logit" } else { "feature" },
                 index,
                 found: logits[index].to_string(),
                 expected: golden.logits[index].to_string(),
@@ -205,14 +208,14 @@ impl Context<'_, '_> {
         let layer = &self.layers[step.layer_idx];
         move_rows(step, bytes);
         match layer.op {
-            LayerOp::Conv { linear, .. } => self.conv(step, layer, &linear, bytes),
+            LayerOp::Conv { linear, .. } => self.linear(step, layer, &linear, false, bytes),
             LayerOp::MaxPool { .. } => self.max_pool(step, layer, bytes),
             LayerOp::GlobalAvgPool { multiplier, shift } => {
                 pooling::global_avg(step, layer, multiplier, shift, scratch, bytes);
             }
             LayerOp::Dense(linear) => {
                 let gives_logits = step.layer_idx + 1 == self.layers.len();
-                self.dense(step, layer, &linear, gives_logits, bytes);
+                self.linear(step, layer, &linear, gives_logits, bytes);
             }
         }
         // The next layer's padding: the zero point (int8) or 0.0, whose bytes are all 0.
@@ -256,7 +259,7 @@ fn fill_halo(step: &Step, pad: u8, bytes: &mut [u8]) {
 /// The last layer's values as f32.
 fn output(scheme: Scheme, last: &Layer<'_>, buffer: &Buffer, bytes: &[u8], out: &mut [f32]) {
     match (scheme, last.op) {
-        (Scheme::Int8, LayerOp::Dense(linear)) => conv::logits(&linear, buffer, bytes, out),
+        (Scheme::Int8, LayerOp::Dense(linear)) => linear::logits(&linear, buffer, bytes, out),
         _ => {
             rows_as_f32(scheme, last, buffer, buffer.halo, bytes, out);
         }

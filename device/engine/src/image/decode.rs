@@ -1,12 +1,13 @@
-//! JPEG and PNG bytes to RGB, 8 bit: by content, not by name, with sizes limited before any allocation.
+//! JPEG and PNG bytes to RGB or RGBA, 8 bit: by content, not by name, with sizes limited before any allocation.
 //!
 //! ```text
-//! gray, gray + alpha, palette, RGBA, 16 bit, interlaced PNG; gray, YCbCr, CMYK, progressive JPEG  ─►  RGB
+//! gray, RGB, palette, 16 bit, interlaced PNG; gray, YCbCr, CMYK, progressive JPEG  ─►  RGB
+//! the same PNG with alpha, or with a transparent colour (tRNS)                     ─►  RGBA
 //! ```
 //!
-//! Alpha is dropped and 16-bit values keep their high byte, as Pillow's `convert("RGB")` does (but for 16-bit
-//! gray, which it clips to all but white: there we differ); a rotation in
-//! the EXIF data is not applied, as there. A file that ends early is an error, never half a picture.
+//! 16-bit values keep their high byte, as with Pillow's `convert("RGB")` and `convert("RGBA")` (but for 16-bit gray,
+//! which it clips to all but white: there we differ); a rotation in the EXIF data is not applied, as there. A file
+//! that ends early is an error, never half a picture.
 //!
 //! ```
 //! use vgg_edge_engine::image::{DecodeError, Limits, decode};
@@ -87,7 +88,7 @@ pub enum DecodeError {
     },
 }
 
-/// Decodes a JPEG or PNG file to RGB, `[height][width][3]`.
+/// Decodes a JPEG or PNG file: RGB, `[height][width][3]`, or RGBA, `[height][width][4]`, when it has transparency.
 ///
 /// # Errors
 /// When the bytes are no complete JPEG or PNG picture within `limits`.
@@ -240,19 +241,10 @@ fn decode_png(bytes: &[u8], limits: Limits) -> Result<Image, DecodeError> {
     let mut data = vec![0; size];
     let info = reader.next_frame(&mut data).map_err(|e| png_error(e, len))?;
     data.truncate(info.buffer_size());
-    let channels = info.color_type.samples();
-    let data = match channels {
-        3 => data,
-        // Gray, with or without alpha.
-        1 | 2 => data.chunks_exact(channels).flat_map(|p| [p[0]; 3]).collect(),
-        _ => {
-            let n_pixels = data.len() / channels;
-            for i in 0..n_pixels {
-                data.copy_within(i * channels..i * channels + 3, i * 3);
-            }
-            data.truncate(n_pixels * 3);
-            data
-        }
+    let (data, channels) = match info.color_type.samples() {
+        1 => (data.iter().flat_map(|&v| [v; 3]).collect(), 3),
+        2 => (data.as_chunks().0.iter().flat_map(|&[v, alpha]| [v, v, v, alpha]).collect(), 4),
+        channels => (data, channels),
     };
-    Image::new(data, info.width as usize, info.height as usize, 3).map_err(|e| damaged("PNG", e))
+    Image::new(data, info.width as usize, info.height as usize, channels).map_err(|e| damaged("PNG", e))
 }

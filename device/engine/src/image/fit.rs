@@ -8,28 +8,23 @@
 
 use alloc::vec;
 
-use super::resize::{Filter, Target, Window, resample};
+use vgg_edge_blob::{ResizeFilter, ResizeRule};
+
+use super::resize::{Target, Window, resample};
 use super::{Image, ImageView};
 
-/// How a picture becomes as large as the network's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resize {
-    /// To the input size, whatever the aspect.
-    Stretch,
-    /// The shorter side to `shorter` pixels, aspect kept, then the middle of it. What the crop has beyond
-    /// the picture is black, as in torchvision.
-    ShorterSideCenterCrop {
-        /// Length of the shorter side after resizing, at least 1.
-        shorter: u32,
-    },
-}
-
 /// Fits `image` to `width` x `height` pixels; channels stay. Sides of 0 count as 1.
-pub fn fit(image: ImageView<'_>, resize: Resize, filter: Filter, width: usize, height: usize) -> Image {
+pub fn fit(
+    image: ImageView<'_>,
+    resize: ResizeRule,
+    filter: ResizeFilter,
+    width: usize,
+    height: usize,
+) -> Image {
     let (width, height) = (width.max(1), height.max(1));
     let (full_width, full_height) = match resize {
-        Resize::Stretch => (width, height),
-        Resize::ShorterSideCenterCrop { shorter } => {
+        ResizeRule::Stretch => (width, height),
+        ResizeRule::ShorterSideCenterCrop(shorter) => {
             let shorter = (shorter as usize).max(1);
             let long = |long: usize, short: usize| (shorter as u128 * long as u128 / short as u128) as usize;
             if image.width <= image.height {
@@ -76,9 +71,9 @@ mod tests {
         // 1 x 60,000 with the shorter side at 256 would be 15,360,000 rows; only the crop is computed.
         let column = vec![9; 60_000 * 3];
         let image = ImageView::new(&column, 1, 60_000, 3).unwrap();
-        let out = fit(image, Resize::ShorterSideCenterCrop { shorter: 256 }, Filter::Bilinear, 224, 224);
+        let out = fit(image, ResizeRule::ShorterSideCenterCrop(256), ResizeFilter::Bilinear, 224, 224);
         assert!(out.data().iter().all(|&v| v == 9));
-        let out = fit(image, Resize::Stretch, Filter::Lanczos, 224, 1);
+        let out = fit(image, ResizeRule::Stretch, ResizeFilter::Lanczos, 224, 1);
         assert!(out.data().iter().all(|&v| v == 9));
     }
 }

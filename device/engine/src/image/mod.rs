@@ -1,16 +1,18 @@
 //! Pictures on the way to the network: decode, resize and crop as Pillow and torchvision do, gray.
 //!
 //! ```text
-//! JPEG or PNG bytes ─► decode ─► RGB, 8 bit ─► fit (resize, crop) ─► network input, u8 NHWC
+//! JPEG or PNG bytes ─► decode ─► RGB or RGBA, 8 bit ─► fit (resize, crop) ─► network input, u8 NHWC
 //! ```
 //!
 //! Host and board share this code, so both see the same pixels. A picture is `[height][width][channels]`,
-//! rows from the top, no padding between them.
+//! rows from the top, no padding between them. Of 2 or 4 channels the last is alpha, as in Pillow's modes `LA` and
+//! `RGBA`; colours are not multiplied by it.
 //!
 //! ```
-//! use vgg_edge_engine::image::{Filter, Image, Resize, fit};
+//! use vgg_edge_blob::{ResizeFilter, ResizeRule};
+//! use vgg_edge_engine::image::{Image, fit};
 //! let gray = Image::new(vec![0, 100, 200, 50], 2, 2, 1).unwrap();
-//! let wide = fit(gray.view(), Resize::Stretch, Filter::Bilinear, 4, 2);
+//! let wide = fit(gray.view(), ResizeRule::Stretch, ResizeFilter::Bilinear, 4, 2);
 //! assert_eq!(wide.data(), [0, 25, 75, 100, 200, 163, 88, 50]);
 //! ```
 
@@ -22,9 +24,8 @@ mod resize;
 
 #[cfg(feature = "decode")]
 pub use decode::{DecodeError, Limits, decode};
-pub use fit::{Resize, fit};
+pub use fit::fit;
 pub use prepare::prepare;
-pub use resize::Filter;
 
 use alloc::vec::Vec;
 
@@ -161,17 +162,40 @@ impl Image {
         self.channels
     }
 
-    /// The luma of an RGB picture as Pillow's mode `L` has it, `(19595 R + 38470 G + 7471 B + 2^15) >> 16`;
-    /// a picture that is not RGB comes back as it is.
+    /// The luma of an RGB or RGBA picture as Pillow's mode `L` has it, `(19595 R + 38470 G + 7471 B + 2^15) >> 16`,
+    /// alpha dropped; a picture of 1 or 2 channels comes back as it is.
     pub fn to_gray(self) -> Image {
-        if self.channels != 3 {
+        if self.channels < 3 {
             return self;
         }
         let luma = |p: &[u8]| {
             let [r, g, b] = [u32::from(p[0]), u32::from(p[1]), u32::from(p[2])];
             ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
         };
-        Image { data: self.data.chunks_exact(3).map(luma).collect(), channels: 1, ..self }
+        Image { data: self.data.chunks_exact(self.channels).map(luma).collect(), channels: 1, ..self }
+    }
+
+    /// The colours of an RGBA picture, alpha dropped, as Pillow's `convert("RGB")` does; a picture of fewer
+    /// channels comes back as it is.
+    pub fn to_rgb(mut self) -> Image {
+        if self.channels == 4 {
+            let n_pixels = self.data.len() / 4;
+            for i in 0..n_pixels {
+                self.data.copy_within(i * 4..i * 4 + 3, i * 3);
+            }
+            self.data.truncate(n_pixels * 3);
+            self.channels = 3;
+        }
+        self
+    }
+
+    /// An RGB picture with an alpha of 255, opaque; a picture of other channels comes back as it is.
+    pub fn to_rgba(self) -> Image {
+        if self.channels != 3 {
+            return self;
+        }
+        let data = self.data.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+        Image { data, channels: 4, ..self }
     }
 }
 
@@ -192,6 +216,19 @@ mod tests {
     #[test]
     fn gray_keeps_gray_pictures_and_weighs_colours() {
         let image = Image::new(vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 77, 77, 77], 4, 1, 3).unwrap();
-        assert_eq!(image.to_gray().data(), [76, 150, 29, 77]);
+        assert_eq!(image.clone().to_gray().data(), [76, 150, 29, 77]);
+        let mut clear = image.to_rgba();
+        clear.data[15] = 0;
+        assert_eq!(clear.clone().to_gray().data(), [76, 150, 29, 77]);
+        assert_eq!(clear.clone().to_gray().to_rgba(), clear.to_gray());
+    }
+
+    #[test]
+    fn alpha_comes_and_goes() {
+        let rgb = Image::new(vec![1, 2, 3, 4, 5, 6], 1, 2, 3).unwrap();
+        let rgba = rgb.clone().to_rgba();
+        assert_eq!((rgba.data(), rgba.channels()), (&[1, 2, 3, 255, 4, 5, 6, 255][..], 4));
+        assert_eq!(rgba.clone().to_rgba(), rgba);
+        assert_eq!(rgba.to_rgb(), rgb);
     }
 }

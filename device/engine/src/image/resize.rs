@@ -11,51 +11,44 @@
 //! the order. Only the asked-for window of the output is computed, input rows it does not need are skipped,
 //! and the columns pass adds each row to the output rows that use it, so memory stays at a few rows
 //! whatever the size of the input.
+//!
+//! With alpha, the last of 2 or 4 channels, colours are weighted by it (`Image.resize`: `RGBA` to `RGBa`, resize, and
+//! back, unless the size stays or the filter is nearest; `MULDIV255` and `CLIP8` of Pillow's `Convert.c`):
+//!
+//! ```text
+//! t = colour * alpha + 128    premultiplied = (t + (t >> 8)) >> 8
+//! colour = min(255 * premultiplied / alpha, 255), rounded down; unchanged where alpha is 0 or 255
+//! ```
 
 use alloc::{vec, vec::Vec};
+
+use vgg_edge_blob::ResizeFilter;
 
 use super::ImageView;
 
 /// Fraction bits of a filter coefficient.
 const PRECISION: u32 = 22;
 
-/// Resampling filters, as Pillow names and defines them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// The nearest pixel; Pillow adds the step up in floating point, and so do we.
-    Nearest,
-    /// Mean of the covered pixels.
-    Box,
-    /// Triangle of radius 1; antialiased when shrinking, unlike most other libraries' "bilinear".
-    Bilinear,
-    /// Cubic of radius 2 with a = -0.5.
-    Bicubic,
-    /// Windowed sinc of radius 3.
-    Lanczos,
+/// Radius of `filter` in input pixels when enlarging.
+fn support(filter: ResizeFilter) -> f64 {
+    match filter {
+        ResizeFilter::Nearest | ResizeFilter::Box => 0.5,
+        ResizeFilter::Bilinear => 1.0,
+        ResizeFilter::Bicubic => 2.0,
+        ResizeFilter::Lanczos => 3.0,
+    }
 }
 
-impl Filter {
-    /// Radius in input pixels when enlarging.
-    fn support(self) -> f64 {
-        match self {
-            Filter::Nearest | Filter::Box => 0.5,
-            Filter::Bilinear => 1.0,
-            Filter::Bicubic => 2.0,
-            Filter::Lanczos => 3.0,
-        }
-    }
-
-    /// The filter's value at distance `x` from its centre.
-    fn weight(self, x: f64) -> f64 {
-        let d = libm::fabs(x);
-        match self {
-            Filter::Nearest | Filter::Box if x > -0.5 && x <= 0.5 => 1.0,
-            Filter::Bilinear if d < 1.0 => 1.0 - d,
-            Filter::Bicubic if d < 1.0 => ((A + 2.0) * d - (A + 3.0)) * d * d + 1.0,
-            Filter::Bicubic if d < 2.0 => (((d - 5.0) * d + 8.0) * d - 4.0) * A,
-            Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
-            _ => 0.0,
-        }
+/// Value of `filter` at distance `x` from its centre.
+fn weight(filter: ResizeFilter, x: f64) -> f64 {
+    let d = libm::fabs(x);
+    match filter {
+        ResizeFilter::Nearest | ResizeFilter::Box if x > -0.5 && x <= 0.5 => 1.0,
+        ResizeFilter::Bilinear if d < 1.0 => 1.0 - d,
+        ResizeFilter::Bicubic if d < 1.0 => ((A + 2.0) * d - (A + 3.0)) * d * d + 1.0,
+        ResizeFilter::Bicubic if d < 2.0 => (((d - 5.0) * d + 8.0) * d - 4.0) * A,
+        ResizeFilter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+        _ => 0.0,
     }
 }
 
@@ -91,10 +84,10 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(size: usize, window: Window, filter: Filter) -> Self {
+    fn new(size: usize, window: Window, filter: ResizeFilter) -> Self {
         let scale = size as f64 / window.full as f64;
         let widening = scale.max(1.0);
-        let reach = filter.support() * widening;
+        let reach = support(filter) * widening;
         let step = 1.0 / widening;
         let mut taps = Taps { first: vec![], end: vec![], at: vec![], coefficients: vec![] };
         let mut weights = Vec::new();
@@ -104,7 +97,7 @@ impl Taps {
             let first = (centre - reach + 0.5) as usize;
             let end = ((centre + reach + 0.5) as usize).min(size);
             weights.clear();
-            weights.extend((first..end).map(|i| filter.weight((i as f64 - centre + 0.5) * step)));
+            weights.extend((first..end).map(|i| weight(filter, (i as f64 - centre + 0.5) * step)));
             let sum: f64 = weights.iter().sum();
             taps.at.push(taps.coefficients.len());
             taps.first.push(first);
@@ -162,7 +155,7 @@ pub(super) struct Target<'a> {
 /// Resizes `image` to `columns.full` x `rows.full` and writes the window of it that is asked for.
 pub(super) fn resample(
     image: ImageView<'_>,
-    filter: Filter,
+    filter: ResizeFilter,
     columns: Window,
     rows: Window,
     target: Target<'_>,
@@ -172,13 +165,15 @@ pub(super) fn resample(
         return;
     }
     let outputs = target.data.chunks_mut(target.pitch).take(rows.len).map(|row| &mut row[..width]);
-    if filter == Filter::Nearest {
+    if filter == ResizeFilter::Nearest {
         return nearest(image, columns, rows, outputs);
     }
     let across = RowPass::new(image, columns, filter);
+    let mut source = SourceRows::new(image, columns, rows);
     if rows.full == image.height {
         for (y, output) in outputs.enumerate() {
-            across.apply(image.row(rows.start + y), output);
+            across.apply(source.row(rows.start + y), output);
+            source.finish(output);
         }
         return;
     }
@@ -192,10 +187,11 @@ pub(super) fn resample(
     let mut fed = taps.first[0];
     for (y, output) in outputs.enumerate() {
         while fed < taps.end[y] {
+            let row = source.row(fed);
             let input = if columns_first {
-                image.row(fed)
+                row
             } else {
-                across.apply(image.row(fed), &mut buffer);
+                across.apply(row, &mut buffer);
                 &buffer
             };
             for i in (y..rows.len).take_while(|&i| taps.first[i] <= fed) {
@@ -218,6 +214,52 @@ pub(super) fn resample(
         if columns_first {
             across.apply(&buffer, output);
         }
+        source.finish(output);
+    }
+}
+
+/// The input's rows as the passes take them: colours times alpha, if there is an alpha and the size changes.
+struct SourceRows<'a> {
+    image: ImageView<'a>,
+    /// A premultiplied row; empty when rows are read in place.
+    buffer: Vec<u8>,
+}
+
+impl<'a> SourceRows<'a> {
+    fn new(image: ImageView<'a>, columns: Window, rows: Window) -> Self {
+        let same = (columns.full, rows.full) == (image.width, image.height);
+        let has_alpha = image.channels.is_multiple_of(2);
+        let len = if has_alpha && !same { image.width * image.channels } else { 0 };
+        Self { image, buffer: vec![0; len] }
+    }
+
+    fn row(&mut self, y: usize) -> &[u8] {
+        let row = self.image.row(y);
+        if self.buffer.is_empty() {
+            return row;
+        }
+        self.buffer.copy_from_slice(row);
+        for pixel in self.buffer.chunks_exact_mut(self.image.channels) {
+            let [colours @ .., alpha] = pixel else { continue };
+            for colour in colours {
+                let t = u32::from(*colour) * u32::from(*alpha) + 128;
+                *colour = ((t + (t >> 8)) >> 8) as u8;
+            }
+        }
+        &self.buffer
+    }
+
+    /// Takes alpha out of a finished row's colours again.
+    fn finish(&self, output: &mut [u8]) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        for pixel in output.chunks_exact_mut(self.image.channels) {
+            if let [colours @ .., alpha @ 1..=254] = pixel {
+                let alpha = u32::from(*alpha);
+                colours.iter_mut().for_each(|c| *c = (255 * u32::from(*c) / alpha).min(255) as u8);
+            }
+        }
     }
 }
 
@@ -237,7 +279,7 @@ struct RowPass {
 }
 
 impl RowPass {
-    fn new(image: ImageView<'_>, columns: Window, filter: Filter) -> Self {
+    fn new(image: ImageView<'_>, columns: Window, filter: ResizeFilter) -> Self {
         let taps = (columns.full != image.width).then(|| Taps::new(image.width, columns, filter));
         Self { taps, columns, channels: image.channels }
     }
@@ -257,7 +299,8 @@ impl RowPass {
     }
 }
 
-/// The input position of each output position of the window.
+/// The input position of each output position of the window; Pillow adds the step up in floating point, and so
+/// do we.
 fn nearest_table(size: usize, window: Window) -> Vec<usize> {
     let step = size as f64 / window.full as f64;
     let mut at = step * 0.5;

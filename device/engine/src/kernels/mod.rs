@@ -1,20 +1,7 @@
 //! The kernels, one file an instruction set, behind one small trait and one table.
 //!
-//! A *strip* is what one call computes: neighbouring output pixels of one row, times one group of 8
-//! output channels. Direct convolution over NHWC activations reads, for every output pixel, `n_runs`
-//! contiguous runs: a 3x3 filter over `c` channels reads 3 runs (one a filter row) of `3 * c` values,
-//! since the three taps of a filter row are neighbours in memory. A 1x1 filter and a dense layer read 1 run.
-//!
-//! ```text
-//! pixel p, run r, element k:   input[p * pixel_stride + r * run_stride + k]
-//! channel o of the group:      acc[p][o] = bias[o] + sum over r, k of  input[..] * weight[r][k][o]
-//! ```
-//!
-//! `scalar` is the specification. Every other row gives the same bytes: integer sums are exact in any
-//! order, and the f16 kernels keep one order (run by run, element by element, one fused multiply-add
-//! each) for every output.
-//!
-//! How each row works, and how to add one: `KERNELS.md`.
+//! `scalar` is the specification; every other row gives its bytes. The document behind the example, `KERNELS.md`, says
+//! how a call, the packed weights and each row work, and how to add one.
 //!
 //! ```
 //! use core::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +15,7 @@
 //! kernels::best().s8(&strip, S8Output::Accumulators(&words));
 //! assert_eq!(words[0].load(Ordering::Relaxed) as i32, 3 + 8 * 1 * 2);
 //! ```
+#![doc = include_str!("../../KERNELS.md")]
 
 extern crate alloc;
 

@@ -124,14 +124,21 @@ pub(crate) fn model(r: &mut Random, scheme: Scheme, input: Shape, parts: &[Part]
         });
         shape = output;
     }
+    let used = |values: [f32; 4], rest| {
+        core::array::from_fn(|c| if c < input.channels as usize { values[c] } else { rest })
+    };
     NewModel {
         scheme,
         input,
         preprocess: Preprocess {
-            order: ChannelOrder::Rgb,
+            order: match input.channels {
+                1 => ChannelOrder::Gray,
+                4 => ChannelOrder::Rgba,
+                _ => ChannelOrder::Rgb,
+            },
             scale: 1.0 / 255.0,
-            mean: [0.5, 0.4, 0.3, 0.0],
-            std: [0.2, 0.3, 0.4, 1.0],
+            mean: used([0.5, 0.4, 0.3, 0.1], 0.0),
+            std: used([0.2, 0.3, 0.4, 0.5], 1.0),
             resize: ResizeRule::Stretch,
             filter: ResizeFilter::Bilinear,
         },
