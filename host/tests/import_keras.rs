@@ -2,15 +2,10 @@
 //!
 //! The files are written by `tests/fixtures/keras/make.py` in the layouts of Keras 1 to 3.
 
-mod support;
-
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use support::Npy;
 use vgg_edge_host::graph::{Graph, Op, Shape};
 use vgg_edge_host::import::{Format, ImportOptions, Imported, import};
-use vgg_edge_host::reference::Reference;
 
 fn fixture(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/keras").join(file)
