@@ -12,6 +12,7 @@ mod model;
 pub mod pack;
 mod read;
 pub mod requant;
+pub mod winograd;
 #[cfg(feature = "write")]
 mod write;
 #[cfg(feature = "write")]
@@ -21,7 +22,7 @@ mod write_error;
 pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
 pub use model::{
-    ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,
+    Algorithm, ChannelOrder, Golden, Layer, LayerOp, Linear, Padding, Preprocess, Quantization, ResizeFilter,
     ResizeRule, Scheme, Shape, Weights,
 };
 pub use read::Blob;

@@ -16,9 +16,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use vgg_edge_blob::layout::padded;
-use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape, Weights};
+use vgg_edge_blob::winograd::TILE;
+use vgg_edge_blob::{Algorithm, Layer, LayerOp, Scheme, Shape};
 
 use crate::arena::LINE;
+use crate::tiling::{Tiling, n_tiles};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
 const SLACK: usize = 16;
@@ -109,8 +111,10 @@ pub(crate) struct Plan {
     pub(crate) input: Buffer,
     /// Where the last layer's values are.
     pub(crate) output: Buffer,
-    /// Scratch for sums: 4 bytes a stored channel.
+    /// Scratch: an average's sums, or a Winograd layer's values and sums.
     pub(crate) scratch: core::ops::Range<usize>,
+    /// How the tiles of each Winograd layer are cut.
+    pub(crate) tilings: Vec<Option<Tiling>>,
     pub(crate) arena_bytes: usize,
 }
 
@@ -134,12 +138,14 @@ fn halo(layer: &Layer<'_>) -> usize {
 
 fn weight_bytes(layer: &Layer<'_>) -> usize {
     match layer.op {
-        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => match linear.weights {
-            Weights::S8 { data, .. } => data.len(),
-            Weights::F16 { data, .. } => 2 * data.len(),
-        },
+        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => linear.weights.len(),
         _ => 0,
     }
+}
+
+fn uses_winograd(layer: &Layer<'_>) -> bool {
+    let LayerOp::Conv { linear, .. } = layer.op else { return false };
+    linear.weights.algorithm() == Algorithm::WinogradF43
 }
 
 /// The map between `before` and `after`, whole.
@@ -200,7 +206,14 @@ fn run_in_bands(
     while produced[n - 1] < height(n - 1) {
         let mut ends = vec![0; n];
         ends[n - 1] = (produced[n - 1] + band_rows).min(height(n - 1));
-        for i in (1..n).rev() {
+        for i in (0..n).rev() {
+            if uses_winograd(&layers[i]) {
+                // Whole tiles, but at the lower edge.
+                ends[i] = ends[i].next_multiple_of(TILE).min(height(i));
+            }
+            if i == 0 {
+                break;
+            }
             let (_, end) = rows_needed(&layers[i], 0, ends[i]);
             // Rows of the padded map include the halo row above.
             ends[i - 1] = end.saturating_sub(halo(&layers[i])).min(height(i - 1)).max(produced[i - 1]);
@@ -246,10 +259,28 @@ fn run_in_bands(
     Banded { steps, windows }
 }
 
+/// How each Winograd layer of a block cuts its tiles: for the most rows that a step has.
+fn tilings(
+    layers: &[Layer<'_>],
+    banded: &Banded,
+    first_layer: usize,
+    l2: usize,
+    n_threads: usize,
+) -> Vec<Option<Tiling>> {
+    let tiling = |(i, layer): (usize, &Layer<'_>)| {
+        let steps = banded.steps.iter().filter(|step| step.layer_idx == first_layer + i);
+        let rows = steps.map(|step| step.n_rows).max().unwrap_or(0);
+        let n_tiles = n_tiles(rows, layer.output.width as usize);
+        uses_winograd(layer).then(|| Tiling::new(layer, n_tiles, l2, n_threads))
+    };
+    layers.iter().enumerate().map(tiling).collect()
+}
+
 /// Bytes that a block moves to and from memory for one picture: what decides its band.
 fn traffic(
     layers: &[Layer<'_>],
     banded: &Banded,
+    tilings: &[Option<Tiling>],
     source: &Buffer,
     target: &Buffer,
     n_bands: usize,
@@ -258,17 +289,31 @@ fn traffic(
     let weights: usize = layers.iter().map(weight_bytes).sum();
     let windows: usize = banded.windows.iter().map(Buffer::len).sum();
     let band = (source.len() + target.len()) / n_bands;
+    let scratch = |t: &Tiling| if t.by_tap { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
+    let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
+    let read = if weights + windows + band + scratch <= l2 {
+        weights
+    } else {
+        // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
+        let of_layer = |(layer, tiling): (&Layer<'_>, &Option<Tiling>)| match tiling {
+            Some(tiling) => {
+                let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(TILE);
+                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2 - l2 / 8)
+            }
+            None => weight_bytes(layer),
+        };
+        layers.iter().zip(tilings).map(of_layer).sum::<usize>() * n_bands
+    };
     // Half the cache is left to weights and to what else runs.
-    let weights_again = if weights + windows + band > l2 { weights * (n_bands - 1) } else { 0 };
     let spilled = if windows + band > l2 / 2 { 2 * windows * n_bands } else { 0 };
-    weights + weights_again + spilled + source.len() + target.len()
+    read + spilled + source.len() + target.len()
 }
 
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit.
-pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize) -> Plan {
+pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize, n_threads: usize) -> Plan {
     let value_size = if scheme == Scheme::Int8 { 1 } else { 4 };
     let mut picture = map(input, input.channels as usize, layers.first(), value_size);
-    let (mut steps, mut plans) = (Vec::new(), Vec::new());
+    let (mut steps, mut plans, mut all_tilings) = (Vec::new(), Vec::new(), Vec::new());
     let mut source = picture;
     let mut arena_bytes = source.len();
     // Maps alternate between the low and the high end of the arena; windows lie between.
@@ -286,11 +331,13 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
             .map(|n_bands| {
                 let band_rows = rows.div_ceil(n_bands);
                 let banded = run_in_bands(block, range.start, source, target, band_rows);
-                let cost = traffic(block, &banded, &source, &target, n_bands, l2);
-                (cost, band_rows, banded)
+                let tilings = tilings(block, &banded, range.start, l2, n_threads);
+                let cost = traffic(block, &banded, &tilings, &source, &target, n_bands, l2);
+                (cost, band_rows, banded, tilings)
             })
             .min_by_key(|(cost, ..)| *cost);
-        let Some((_, band_rows, banded)) = best else { continue };
+        let Some((_, band_rows, banded, tilings)) = best else { continue };
+        all_tilings.extend(tilings);
         let window_bytes: usize = banded.windows.iter().map(Buffer::len).sum();
         let map_bytes = source.len() + target.len();
         plans.push(BlockPlan {
@@ -311,9 +358,11 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
     let mut output = source;
     output.start = steps.last().map_or(0, |s| s.target.start);
     let widest = layers.iter().map(|l| padded(l.output.channels) as usize).max().unwrap_or(0);
-    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(LINE);
+    let of_tiles = all_tilings.iter().flatten().map(|t: &Tiling| t.values_bytes() + t.sums_bytes());
+    let scratch = of_tiles.max().unwrap_or(0).max(4 * widest);
+    let scratch = arena_bytes..(arena_bytes + scratch).next_multiple_of(LINE);
     let arena_bytes = scratch.end;
-    Plan { steps, blocks: plans, input: picture, output, scratch, arena_bytes }
+    Plan { steps, blocks: plans, input: picture, output, scratch, tilings: all_tilings, arena_bytes }
 }
 
 /// Gives every buffer its bytes: block `k` reads at the low end when `k` is even, at the high end when odd,

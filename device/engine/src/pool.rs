@@ -19,6 +19,8 @@
 //! assert_eq!(sum.into_inner(), 10);
 //! ```
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 #[cfg(feature = "std")]
 pub use threads::Pool;
 
@@ -32,6 +34,36 @@ pub trait Executor: Sync {
     /// # Panics
     /// When a task does; tasks that have not begun are dropped then.
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync));
+}
+
+/// Calls `task(i, chunk)` for the first `n_chunks` chunks of `len` values of `data`, each on some thread: memory that
+/// tasks write without sharing it. The last chunk may be shorter, those behind it are empty.
+#[allow(unsafe_code)]
+pub(crate) fn each_chunk<T: Send>(
+    executor: &dyn Executor,
+    data: &mut [T],
+    len: usize,
+    n_chunks: usize,
+    task: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
+    /// Where the chunks are.
+    struct Start<T>(*mut T);
+    // SAFETY: threads use it for chunks that only they have, and `T` may go to another thread.
+    unsafe impl<T: Send> Sync for Start<T> {}
+
+    let (total, start, next) = (data.len(), Start(data.as_mut_ptr()), AtomicUsize::new(0));
+    let start = &start;
+    executor.run(n_chunks, &|_| {
+        // Counted here: no executor can hand out a chunk twice, whatever numbers it gives.
+        let i = next.fetch_add(1, Ordering::Relaxed);
+        if i >= n_chunks {
+            return;
+        }
+        let first = i.saturating_mul(len).min(total);
+        // SAFETY: inside `data`, which is borrowed until `run` returns; chunk `i` is handed out once.
+        let chunk = unsafe { core::slice::from_raw_parts_mut(start.0.add(first), len.min(total - first)) };
+        task(i, chunk);
+    });
 }
 
 /// The caller's own thread.
@@ -323,6 +355,37 @@ mod tests {
             if round % 1_000 == 3 {
                 // Long enough for the workers to fall asleep.
                 thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+    }
+
+    #[test]
+    fn each_chunk_is_somebodys_own() {
+        /// Gives every task the same number, and one too many.
+        struct Careless;
+        impl Executor for Careless {
+            fn n_threads(&self) -> usize {
+                2
+            }
+
+            fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+                thread::scope(|scope| {
+                    (0..n_tasks + 1).for_each(|_| drop(scope.spawn(|| task(0))));
+                });
+            }
+        }
+
+        let pool = Pool::new(3).unwrap();
+        for executor in [&Serial as &dyn Executor, &pool, &Careless] {
+            for (len, n_chunks, touched) in
+                [(4, 3, 10), (4, 2, 8), (5, 2, 10), (1, 10, 10), (16, 1, 10), (4, 9, 10)]
+            {
+                let mut data = [0; 10];
+                each_chunk(executor, &mut data, len, n_chunks, &|i, chunk| {
+                    chunk.iter_mut().for_each(|v| *v += i + 1);
+                });
+                let expected = core::array::from_fn(|i| if i < touched { i / len + 1 } else { 0 });
+                assert_eq!(data, expected, "{n_chunks} chunks of {len}");
             }
         }
     }
