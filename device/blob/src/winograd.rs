@@ -18,8 +18,8 @@
 //! 2^32, whatever wrapped on the way. 576 is 64 * 9, and 9 has an inverse in that ring: `(Y * 0x38E38E39) >> 6` is
 //! `acc` itself for every acc in [-2^25, 2^25). No division, no rounding, the same bytes as the direct sum.
 //!
-//! The column of A that belongs to tap 1 is 1 for all outputs. So the bias needs no addition: `start` of tap (1, 1) is
-//! `576 * bias`, and then `acc` above is the whole accumulator, bias and zero-point correction inside.
+//! The column of A that belongs to tap 1 is 1 for all outputs. So the bias is added once a tile: `start`,
+//! `576 * bias`, to the sum of tap (1, 1). Then `acc` above is the whole accumulator, bias and zero-point correction inside.
 //!
 //! ```
 //! use vgg_edge_blob::winograd::{exact, start};
@@ -40,6 +40,8 @@ pub const BIAS_TAP: usize = WINDOW + 1;
 /// Accumulators, bias inside, lie in [-LIMIT, LIMIT) in a layer that uses this algorithm: the writer proves it.
 pub const LIMIT: i64 = 1 << 25;
 
+/// What the sums are larger by: 24 in each direction.
+pub const SCALE: i32 = 576;
 /// 1 / 9 modulo 2^32.
 pub const INVERSE_OF_9: i32 = 0x38E3_8E39;
 
@@ -49,10 +51,10 @@ pub const fn exact(sum: i32) -> i32 {
     sum.wrapping_mul(INVERSE_OF_9) >> 6
 }
 
-/// What the sum of tap [`BIAS_TAP`] starts with, for an output channel of this bias.
+/// What is added to the sum of tap [`BIAS_TAP`], for an output channel of this bias.
 #[inline]
 pub const fn start(bias: i32) -> i32 {
-    bias.wrapping_mul(576)
+    bias.wrapping_mul(SCALE)
 }
 
 /// Weights of a row or column of the filter to 6 taps.

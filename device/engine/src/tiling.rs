@@ -1,8 +1,8 @@
 //! How a Winograd layer's tiles are cut into bands and batches, and the memory that takes.
 //!
 //! ```text
-//! map ─► bands of tiles ─► batches of up to 12 tiles        values  [batch][36 taps][channels / 8][tiles][8]    i16
-//!                                                            sums    [task or group x batch][36 taps][tiles][8]  i32
+//! map ─► bands of tiles ─► batches of up to 12 tiles        values  [batch][36 taps][channels / 8][tiles][8]     i16
+//!                                                            sums    [slot, or group x batch][36 taps][tiles][8]  i32
 //! by band   the band's values stay in the cache; each group of 8 outputs reads its weights, once a band
 //! by tap    each weight is read once; values and sums of the whole band go through memory, once
 //! ```
@@ -23,8 +23,8 @@ const TAP_GAP: usize = LINE / 2;
 const MAX_BYTES: usize = 6 << 20;
 /// Tasks for every thread: enough that threads end together.
 const TASKS_PER_THREAD: usize = 4;
-/// Most tasks: each has its own sums.
-const MAX_TASKS: usize = 64;
+/// Most sums in use at a time, band by band.
+const MAX_SLOTS: usize = 64;
 
 /// How one layer's tiles are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,16 +97,15 @@ impl Tiling {
     /// Tasks of a band of `n_batches`: `(parts of the groups, parts of the batches)`. Batches first: threads then
     /// read the same weights at the same time. By tap, groups only: each sum then has one owner.
     pub(crate) fn parts(&self, n_batches: usize) -> (usize, usize) {
-        let wanted = self.n_tasks();
+        let wanted = if self.n_threads == 1 { 1 } else { self.n_threads * TASKS_PER_THREAD };
         let of_batches = if self.by_tap { 1 } else { n_batches.min(wanted) };
         let of_groups = if self.by_tap { wanted.min(2 * self.n_threads) } else { wanted / of_batches };
         (of_groups.clamp(1, self.n_groups), of_batches)
     }
 
-    /// Most tasks of a band.
-    fn n_tasks(&self) -> usize {
-        let per_thread = if self.n_threads == 1 { 1 } else { TASKS_PER_THREAD };
-        (self.n_threads * per_thread).min(MAX_TASKS)
+    /// Sums that are in use at a time, band by band: a task's on each thread.
+    pub(crate) fn n_slots(&self) -> usize {
+        self.n_threads.clamp(1, MAX_SLOTS)
     }
 
     /// Sums of a task of a band of `n_batches` batches of at most `widest` tiles.
@@ -121,15 +120,15 @@ impl Tiling {
         (2 * n_batches * self.batch_len(self.band.div_ceil(n_batches))).next_multiple_of(LINE)
     }
 
-    /// Bytes of all tasks' sums.
+    /// Bytes of all sums.
     pub(crate) fn sums_bytes(&self) -> usize {
         let n_batches = self.band.div_ceil(MAX_BATCH);
-        // A smaller band may have more tasks and a wider batch, but not by tap.
-        let (n_tasks, widest) = match self.by_tap {
+        // Band by band, a smaller band may have a wider batch.
+        let (n, widest) = match self.by_tap {
             true => (self.parts(n_batches).0, self.band.div_ceil(n_batches)),
-            false => (self.n_tasks(), self.band.min(MAX_BATCH)),
+            false => (self.n_slots(), self.band.min(MAX_BATCH)),
         };
-        4 * n_tasks * self.task_len(n_batches, widest)
+        4 * n * self.task_len(n_batches, widest)
     }
 
     fn values_of(&self, n_tiles: usize) -> usize {
@@ -208,7 +207,9 @@ mod tests {
                         let n_batches = n.div_ceil(MAX_BATCH);
                         let widest = n.div_ceil(n_batches);
                         let (of_groups, of_batches) = t.parts(n_batches);
-                        let sums = 4 * of_groups * of_batches * t.task_len(n_batches, widest);
+                        let owners = if t.by_tap { of_groups } else { t.n_slots() };
+                        assert!(!t.by_tap || of_batches == 1);
+                        let sums = 4 * owners * t.task_len(n_batches, widest);
                         assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
                         assert!(2 * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n} tiles");
                     }

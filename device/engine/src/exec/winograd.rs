@@ -12,7 +12,7 @@ use core::sync::atomic::AtomicU64;
 
 use vgg_edge_blob::Layer;
 use vgg_edge_blob::layout::{GROUP, S8Params};
-use vgg_edge_blob::winograd::{BIAS_TAP, TAPS, TILE, start};
+use vgg_edge_blob::winograd::{TAPS, TILE};
 use zerocopy::FromBytes;
 
 use super::Context;
@@ -97,11 +97,18 @@ impl Context<'_, '_> {
             let (of_groups, of_batches) = tiling.parts(band.n_batches);
             let part = |i: usize, parts: usize, n: usize| (i * n / parts)..((i + 1) * n / parts);
             let task_len = tiling.task_len(band.n_batches, band.widest);
-            pool::each_chunk(self.executor, sums, task_len, of_groups * of_batches, &|task, sums| {
+            let values = &*values;
+            let task = |task: usize, sums: &mut [i32]| {
                 let groups = part(task / of_batches, of_groups, tiling.n_groups);
                 let batches = part(task % of_batches, of_batches, band.n_batches);
                 self.multiply(&band, filters, (groups, batches), (values, sums), to);
-            });
+            };
+            if tiling.by_tap {
+                pool::each_chunk(self.executor, sums, task_len, of_groups, &task);
+            } else {
+                let slots = (task_len, tiling.n_slots());
+                pool::each_slot(self.executor, sums, slots, of_groups * of_batches, &task);
+            }
         }
     }
 
@@ -177,8 +184,6 @@ impl Context<'_, '_> {
     ) {
         let tiling = filters.tiling;
         let filter = tiling.channels * GROUP;
-        let bias = &filters.params[group].bias;
-        let start = if tap == BIAS_TAP { bias.map(start) } else { [0; GROUP] };
         let place = batch.index * tiling.batch_len(band.widest) + tap * tiling.tap_len(batch.n_tiles);
         let tap_sums = &mut sums[tap * batch.n_tiles * GROUP..][..batch.n_tiles * GROUP];
         let tap = WinogradTap {
@@ -186,7 +191,6 @@ impl Context<'_, '_> {
             n_tiles: batch.n_tiles,
             channels: tiling.channels,
             weights: &filters.weights[(group * TAPS + tap) * filter..][..filter],
-            start: &start,
         };
         self.kernel.winograd_tap(&tap, tap_sums);
     }
@@ -208,6 +212,7 @@ impl Context<'_, '_> {
             self.kernel.winograd_output(&WinogradOutput {
                 sums: &sums[p * GROUP..],
                 tap_stride: batch.n_tiles * GROUP,
+                bias: &params.bias,
                 requant: Requant {
                     multiplier: &params.multiplier,
                     shift: &params.shift,

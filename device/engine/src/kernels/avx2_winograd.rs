@@ -15,7 +15,7 @@
 use core::arch::x86_64 as avx;
 use core::sync::atomic::Ordering::Relaxed;
 
-use vgg_edge_blob::winograd::{INVERSE_OF_9, TILE, WINDOW};
+use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
 
 use super::avx2::{load_i32, requantized};
 use super::{GROUP, WinogradInput, WinogradOutput, WinogradTap};
@@ -90,7 +90,7 @@ pub(super) unsafe fn tap(tap: &WinogradTap<'_>, sums: &mut [i32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)] // the registers are the batch's own
 unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
-    let mut acc = [load_i32(tap.start); P];
+    let mut acc = [avx::_mm256_setzero_si256(); P];
     let interleave = avx::_mm256_broadcastsi128_si256(avx::_mm_setr_epi8(
         0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
     ));
@@ -124,13 +124,21 @@ unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn output(tile: &WinogradOutput<'_>) {
     let inverse = avx::_mm256_set1_epi32(INVERSE_OF_9);
-    let columns: [_; WINDOW] = core::array::from_fn(|j| {
-        from_taps(core::array::from_fn(|i| {
-            let place = tile.sums.as_ptr().wrapping_add((i * WINDOW + j) * tile.tap_stride);
+    let mut columns = [[avx::_mm256_setzero_si256(); TILE]; WINDOW];
+    for (j, column) in columns.iter_mut().enumerate() {
+        let mut m = [avx::_mm256_setzero_si256(); WINDOW];
+        for (i, m) in m.iter_mut().enumerate() {
+            let tap = i * WINDOW + j;
+            let place = tile.sums.as_ptr().wrapping_add(tap * tile.tap_stride);
             // SAFETY: `check` found 8 sums behind every tap.
-            unsafe { avx::_mm256_loadu_si256(place.cast()) }
-        }))
-    });
+            *m = unsafe { avx::_mm256_loadu_si256(place.cast()) };
+            if tap == BIAS_TAP {
+                let start = avx::_mm256_mullo_epi32(load_i32(tile.bias), avx::_mm256_set1_epi32(SCALE));
+                *m = avx::_mm256_add_epi32(*m, start);
+            }
+        }
+        *column = from_taps(m);
+    }
     for y in 0..tile.n_rows {
         let sums = from_taps(columns.map(|column| column[y]));
         for (x, sum) in sums.into_iter().enumerate().take(tile.n_columns) {
@@ -146,12 +154,12 @@ pub(super) unsafe fn output(tile: &WinogradOutput<'_>) {
 #[inline]
 fn from_taps(m: [avx::__m256i; WINDOW]) -> [avx::__m256i; TILE] {
     let (a, b) = (avx::_mm256_add_epi32(m[1], m[2]), avx::_mm256_sub_epi32(m[1], m[2]));
-    let (c, d) = (avx::_mm256_add_epi32(m[3], m[4]), avx::_mm256_sub_epi32(m[3], m[4]));
-    let last = avx::_mm256_add_epi32(avx::_mm256_slli_epi32::<3>(d), avx::_mm256_slli_epi32::<2>(m[5]));
+    let c = avx::_mm256_add_epi32(m[3], m[4]);
+    let d2 = avx::_mm256_slli_epi32::<1>(avx::_mm256_sub_epi32(m[3], m[4]));
     [
         avx::_mm256_add_epi32(avx::_mm256_add_epi32(m[0], a), c),
-        avx::_mm256_add_epi32(b, avx::_mm256_slli_epi32::<1>(d)),
+        avx::_mm256_add_epi32(b, d2),
         avx::_mm256_add_epi32(a, avx::_mm256_slli_epi32::<2>(c)),
-        avx::_mm256_add_epi32(b, last),
+        avx::_mm256_add_epi32(b, avx::_mm256_slli_epi32::<2>(avx::_mm256_add_epi32(d2, m[5]))),
     ]
 }

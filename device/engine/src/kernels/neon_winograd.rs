@@ -18,7 +18,7 @@
 use core::arch::{aarch64 as neon, asm};
 use core::sync::atomic::Ordering::Relaxed;
 
-use vgg_edge_blob::winograd::{INVERSE_OF_9, TILE, WINDOW};
+use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
 
 use super::neon::load_i32;
 use super::{GROUP, WinogradInput, WinogradOutput, WinogradTap};
@@ -62,13 +62,21 @@ pub(super) fn output(tile: &WinogradOutput<'_>) {
 unsafe fn transform_input(tile: &WinogradInput<'_>, taps: &mut [i16]) {
     for group in 0..tile.channels / GROUP {
         let x = tile.input.as_ptr().wrapping_add(group * GROUP);
-        let columns: [_; WINDOW] = tile.columns.map(|column| {
-            // SAFETY: `check` found 8 values behind every row, column and group.
-            widening_taps(tile.rows.map(|row| unsafe { neon::vld1_s8(x.add(row + column)) }))
-        });
+        // Loops over indices: a `map` of so many registers goes through memory.
+        let mut columns = [[neon::vdupq_n_s16(0); WINDOW]; WINDOW];
+        for (taps, column) in columns.iter_mut().zip(tile.columns) {
+            let mut values = [neon::vdup_n_s8(0); WINDOW];
+            for (value, row) in values.iter_mut().zip(tile.rows) {
+                // SAFETY: `check` found 8 values behind every row, column and group.
+                *value = unsafe { neon::vld1_s8(x.add(row + column)) };
+            }
+            *taps = widening_taps(values);
+        }
         let place = taps.as_mut_ptr().wrapping_add(group * tile.group_stride);
         for i in 0..WINDOW {
-            for (j, value) in to_taps(columns.map(|column| column[i])).into_iter().enumerate() {
+            let c = &columns;
+            let row = to_taps([c[0][i], c[1][i], c[2][i], c[3][i], c[4][i], c[5][i]]);
+            for (j, value) in row.into_iter().enumerate() {
                 // SAFETY: `check` found 8 places behind every tap and group.
                 unsafe { neon::vst1q_s16(place.add((i * WINDOW + j) * tile.tap_stride), value) };
             }
@@ -125,33 +133,38 @@ fn finish_taps(
 #[target_feature(enable = "neon")]
 #[inline(never)] // the registers are the batch's own
 unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
-    let start = tap.start.as_ptr();
-    // SAFETY: 8 values.
-    let mut acc: [_; P] = core::array::from_fn(|_| unsafe { load_pair(start) });
+    let mut acc = [[neon::vdupq_n_s32(0); 2]; P];
     let (mut x, mut w) = (tap.values.as_ptr(), tap.weights.as_ptr());
     let steps = tap.channels / 4;
-    // SAFETY: `check` found `channels * 8` weights and `channels * n_tiles` values, of at least 8 channels. The loads run
-    // ahead of the multiplications, and end with them: the last step loads nothing.
+    // Behind the tiles' first halves of 8 channels come their second halves, from tile 0 on, and then the next 8.
+    let rewind = |x: *const i16, step: usize| x.wrapping_sub(if step % 2 == 0 { P * GROUP - 4 } else { 4 });
+    // SAFETY: `check` found `channels * 8` weights and `channels * n_tiles` values, of at least 8 channels, that is two
+    // steps. Loads run ahead of multiplications; the last step loads nothing for a next one.
     unsafe {
-        let mut weights = [0, 1, 2, 3].map(|k| neon::vld1q_s16(w.add(k * GROUP)));
-        let mut next = neon::vld1_s16(x);
-        for step in 1..steps {
-            w = w.add(4 * GROUP);
-            // The other half of the same 8 channels, or the first half of the next 8.
-            let following = if step % 2 == 1 { x.add(4) } else { x.add((P - 1) * GROUP + 4) };
-            for p in 0..P - 1 {
-                let values = next;
-                multiply_and_load(&mut acc[p], &weights, values, &mut next, x.add((p + 1) * GROUP));
+        let mut weights = load_weights(w);
+        let mut next = load_post(&mut x);
+        for acc in &mut acc[..P - 1] {
+            let values = next;
+            next = load_post(&mut x);
+            *acc = first_products(&weights, values);
+        }
+        acc[P - 1] = first_products(&weights, next);
+        x = rewind(x, 0);
+        w = w.add(4 * GROUP);
+        next = load_post(&mut x);
+        weights = load_weights(w);
+        for step in 1..steps - 1 {
+            for acc in &mut acc[..P - 1] {
+                multiply_and_load(acc, &weights, &mut next, &mut x);
             }
-            let values = next;
-            multiply_and_load_all(&mut acc[P - 1], &mut weights, values, &mut next, following, w);
-            x = following;
+            x = rewind(x, step);
+            w = w.add(4 * GROUP);
+            multiply_and_load_all(&mut acc[P - 1], &mut weights, &mut next, &mut x, w);
         }
-        for p in 0..P {
-            let values = next;
-            next = neon::vld1_s16(x.add((p + 1).min(P - 1) * GROUP));
-            multiply_values(&mut acc[p], &weights, values);
+        for acc in &mut acc[..P - 1] {
+            multiply_and_load(acc, &weights, &mut next, &mut x);
         }
+        multiply_values(&mut acc[P - 1], &weights, next);
     }
     for (acc, sums) in acc.into_iter().zip(sums.as_chunks_mut::<GROUP>().0) {
         // SAFETY: 8 places.
@@ -162,23 +175,60 @@ unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
     }
 }
 
-/// 8 sums. In assembly, since the compiler would load once and copy, and a copy costs a vector operation.
+/// 4 values, with post-increment to the next tile's.
 ///
 /// # Safety
-/// 8 values at `from`.
+/// 4 values at `x`.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn load_pair(from: *const i32) -> [neon::int32x4_t; 2] {
-    let (low, high);
+unsafe fn load_post(x: &mut *const i16) -> neon::int16x4_t {
     // SAFETY: the caller's promise.
-    unsafe {
-        asm!("ldp {a:q}, {b:q}, [{x}]", a = out(vreg) low, b = out(vreg) high, x = in(reg) from,
-            options(readonly, nostack, preserves_flags));
-    }
-    [low, high]
+    let values = unsafe { neon::vld1_s16(*x) };
+    *x = x.wrapping_add(GROUP);
+    values
 }
 
-/// 4 channels of one tile times 8 outputs; then `next` is what lies at `x`.
+/// 4 channels of 8 outputs.
+///
+/// # Safety
+/// 32 weights at `w`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load_weights(w: *const i16) -> [neon::int16x8_t; 4] {
+    // SAFETY: the caller's promise.
+    [0, 1, 2, 3].map(|k| unsafe { neon::vld1q_s16(w.add(k * GROUP)) })
+}
+
+/// 4 channels of one tile times 8 outputs, the first products of their sums.
+#[target_feature(enable = "neon")]
+#[inline]
+fn first_products(w: &[neon::int16x8_t; 4], v: neon::int16x4_t) -> [neon::int32x4_t; 2] {
+    let low = neon::vmull_lane_s16::<0>(neon::vget_low_s16(w[0]), v);
+    let mut acc = [low, neon::vmull_high_lane_s16::<0>(w[0], v)];
+    products::<1>(&mut acc, w[1], v);
+    products::<2>(&mut acc, w[2], v);
+    products::<3>(&mut acc, w[3], v);
+    acc
+}
+
+/// 4 channels of one tile times 8 outputs.
+#[target_feature(enable = "neon")]
+#[inline]
+fn multiply_values(acc: &mut [neon::int32x4_t; 2], w: &[neon::int16x8_t; 4], v: neon::int16x4_t) {
+    products::<0>(acc, w[0], v);
+    products::<1>(acc, w[1], v);
+    products::<2>(acc, w[2], v);
+    products::<3>(acc, w[3], v);
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn products<const K: i32>(acc: &mut [neon::int32x4_t; 2], w: neon::int16x8_t, v: neon::int16x4_t) {
+    acc[0] = neon::vmlal_lane_s16::<K>(acc[0], neon::vget_low_s16(w), v);
+    acc[1] = neon::vmlal_high_lane_s16::<K>(acc[1], w, v);
+}
+
+/// [`multiply_values`] of `next`, which becomes the values at `x`, which moves on to the next tile's.
 ///
 /// # Safety
 /// 4 values at `x`.
@@ -187,16 +237,15 @@ unsafe fn load_pair(from: *const i32) -> [neon::int32x4_t; 2] {
 unsafe fn multiply_and_load(
     acc: &mut [neon::int32x4_t; 2],
     w: &[neon::int16x8_t; 4],
-    values: neon::int16x4_t,
     next: &mut neon::int16x4_t,
-    x: *const i16,
+    x: &mut *const i16,
 ) {
-    let [low, high] = acc;
+    let ([low, high], values) = (acc, *next);
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
+            "ldr    {n:d}, [{x}], #16",
             "smlal  {a:v}.4s, {w0:v}.4h, {v:v}.h[0]",
-            "ldr    {n:d}, [{x}]",
             "smlal2 {b:v}.4s, {w0:v}.8h, {v:v}.h[0]",
             "smlal  {a:v}.4s, {w1:v}.4h, {v:v}.h[1]",
             "smlal2 {b:v}.4s, {w1:v}.8h, {v:v}.h[1]",
@@ -206,7 +255,7 @@ unsafe fn multiply_and_load(
             "smlal2 {b:v}.4s, {w3:v}.8h, {v:v}.h[3]",
             a = inout(vreg) *low, b = inout(vreg) *high, w0 = in(vreg) w[0], w1 = in(vreg) w[1],
             w2 = in(vreg) w[2], w3 = in(vreg) w[3], v = in(vreg_low16) values, n = out(vreg_low16) *next,
-            x = in(reg) x, options(pure, readonly, nostack, preserves_flags)
+            x = inout(reg) *x, options(pure, readonly, nostack, preserves_flags)
         );
     }
 }
@@ -220,17 +269,16 @@ unsafe fn multiply_and_load(
 unsafe fn multiply_and_load_all(
     acc: &mut [neon::int32x4_t; 2],
     w: &mut [neon::int16x8_t; 4],
-    values: neon::int16x4_t,
     next: &mut neon::int16x4_t,
-    x: *const i16,
+    x: &mut *const i16,
     next_w: *const i16,
 ) {
-    let ([low, high], [w0, w1, w2, w3]) = (acc, w);
+    let ([low, high], [w0, w1, w2, w3], values) = (acc, w, *next);
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
+            "ldr    {n:d}, [{x}], #16",
             "smlal  {a:v}.4s, {w0:v}.4h, {v:v}.h[0]",
-            "ldr    {n:d}, [{x}]",
             "smlal2 {b:v}.4s, {w0:v}.8h, {v:v}.h[0]",
             "smlal  {a:v}.4s, {w1:v}.4h, {v:v}.h[1]",
             "ldr    {w0:q}, [{w}]",
@@ -244,68 +292,94 @@ unsafe fn multiply_and_load_all(
             "ldr    {w3:q}, [{w}, #48]",
             a = inout(vreg) *low, b = inout(vreg) *high, w0 = inout(vreg) *w0, w1 = inout(vreg) *w1,
             w2 = inout(vreg) *w2, w3 = inout(vreg) *w3, v = in(vreg_low16) values,
-            n = out(vreg_low16) *next, x = in(reg) x, w = in(reg) next_w,
+            n = out(vreg_low16) *next, x = inout(reg) *x, w = in(reg) next_w,
             options(pure, readonly, nostack, preserves_flags)
         );
     }
-}
-
-/// The same without loads.
-#[target_feature(enable = "neon")]
-#[inline]
-fn multiply_values(acc: &mut [neon::int32x4_t; 2], w: &[neon::int16x8_t; 4], v: neon::int16x4_t) {
-    acc[0] = neon::vmlal_lane_s16::<0>(acc[0], neon::vget_low_s16(w[0]), v);
-    acc[1] = neon::vmlal_high_lane_s16::<0>(acc[1], w[0], v);
-    acc[0] = neon::vmlal_lane_s16::<1>(acc[0], neon::vget_low_s16(w[1]), v);
-    acc[1] = neon::vmlal_high_lane_s16::<1>(acc[1], w[1], v);
-    acc[0] = neon::vmlal_lane_s16::<2>(acc[0], neon::vget_low_s16(w[2]), v);
-    acc[1] = neon::vmlal_high_lane_s16::<2>(acc[1], w[2], v);
-    acc[0] = neon::vmlal_lane_s16::<3>(acc[0], neon::vget_low_s16(w[3]), v);
-    acc[1] = neon::vmlal_high_lane_s16::<3>(acc[1], w[3], v);
 }
 
 /// # Safety
 /// The tile is checked.
 #[target_feature(enable = "neon")]
 unsafe fn transform_output(tile: &WinogradOutput<'_>) {
-    // SAFETY: `check` found 8 sums behind every tap.
-    let low = unsafe { half_of_channels(tile, 0) };
+    let mut low = [[neon::vdup_n_s16(0); TILE]; TILE];
+    // SAFETY: the caller's promise: 8 sums behind every tap.
+    let columns = unsafe { half_of_channels(tile, 0) };
+    let requant = HalfRequant::new(tile, 0);
+    for (i, low) in low.iter_mut().enumerate() {
+        for (low, y) in low.iter_mut().zip(row(&columns, i)) {
+            *low = neon::vqmovn_s32(requant.shifted(y));
+        }
+    }
     // SAFETY: as above.
-    let high = unsafe { half_of_channels(tile, 1) };
+    let columns = unsafe { half_of_channels(tile, 1) };
+    let requant = HalfRequant::new(tile, 1);
     let zero_point = neon::vdupq_n_s16(tile.requant.zero_point.into());
-    for (y, (low, high)) in low.iter().zip(&high).enumerate().take(tile.n_rows) {
-        for (x, (low, high)) in low.iter().zip(high).enumerate().take(tile.n_columns) {
-            let channels = neon::vqaddq_s16(neon::vcombine_s16(*low, *high), zero_point);
-            let word = neon::vreinterpret_u64_s8(neon::vqmovn_s16(channels));
-            let place = y * tile.row_stride + x * tile.pixel_stride;
+    for (i, low) in low.iter().enumerate().take(tile.n_rows) {
+        for (x, (low, y)) in low.iter().zip(row(&columns, i)).enumerate().take(tile.n_columns) {
+            let channels = neon::vqmovn_high_s32(*low, requant.shifted(y));
+            let word = neon::vreinterpret_u64_s8(neon::vqmovn_s16(neon::vqaddq_s16(channels, zero_point)));
+            let place = i * tile.row_stride + x * tile.pixel_stride;
             tile.words[place].store(neon::vget_lane_u64::<0>(word), Relaxed);
         }
     }
 }
 
-/// 4 of the 8 channels, requantized but for the zero point.
+/// From 576 times an accumulator to an activation without its zero point, for 4 channels.
+struct HalfRequant {
+    inverse: neon::int32x4_t,
+    multiplier: neon::int32x4_t,
+    left_shift: neon::int32x4_t,
+}
+
+impl HalfRequant {
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn new(tile: &WinogradOutput<'_>, half: usize) -> Self {
+        Self {
+            inverse: neon::vdupq_n_s32(INVERSE_OF_9),
+            multiplier: load_i32(tile.requant.multiplier)[half],
+            left_shift: neon::vnegq_s32(load_i32(tile.requant.shift)[half]),
+        }
+    }
+
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn shifted(&self, y: neon::int32x4_t) -> neon::int32x4_t {
+        let acc = neon::vshrq_n_s32::<6>(neon::vmulq_s32(y, self.inverse));
+        neon::vrshlq_s32(neon::vqrdmulhq_s32(acc, self.multiplier), self.left_shift)
+    }
+}
+
+/// The columns of `A m` for 4 of the 8 channels.
 ///
 /// # Safety
 /// The tile is checked; `half` is 0 or 1.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn half_of_channels(tile: &WinogradOutput<'_>, half: usize) -> [[neon::int16x4_t; TILE]; TILE] {
+unsafe fn half_of_channels(tile: &WinogradOutput<'_>, half: usize) -> [[neon::int32x4_t; TILE]; WINDOW] {
     let sums = tile.sums.as_ptr().wrapping_add(half * 4);
-    let multiplier = load_i32(tile.requant.multiplier)[half];
-    let left_shift = neon::vnegq_s32(load_i32(tile.requant.shift)[half]);
-    let inverse = neon::vdupq_n_s32(INVERSE_OF_9);
-    let columns: [_; WINDOW] = core::array::from_fn(|j| {
-        from_taps(core::array::from_fn(|i| {
+    let start = neon::vmulq_n_s32(load_i32(tile.bias)[half], SCALE);
+    let mut columns = [[neon::vdupq_n_s32(0); TILE]; WINDOW];
+    for (j, column) in columns.iter_mut().enumerate() {
+        let mut m = [neon::vdupq_n_s32(0); WINDOW];
+        for (i, m) in m.iter_mut().enumerate() {
             // SAFETY: the caller's promise: 8 sums behind every tap.
-            unsafe { neon::vld1q_s32(sums.add((i * WINDOW + j) * tile.tap_stride)) }
-        }))
-    });
-    core::array::from_fn(|i| {
-        from_taps(columns.map(|column| column[i])).map(|y| {
-            let acc = neon::vshrq_n_s32::<6>(neon::vmulq_s32(y, inverse));
-            neon::vqmovn_s32(neon::vrshlq_s32(neon::vqrdmulhq_s32(acc, multiplier), left_shift))
-        })
-    })
+            *m = unsafe { neon::vld1q_s32(sums.add((i * WINDOW + j) * tile.tap_stride)) };
+        }
+        if j == BIAS_TAP % WINDOW {
+            m[BIAS_TAP / WINDOW] = neon::vaddq_s32(m[BIAS_TAP / WINDOW], start);
+        }
+        *column = from_taps(m);
+    }
+    columns
+}
+
+/// Row `i` of `A m A'`.
+#[target_feature(enable = "neon")]
+#[inline]
+fn row(c: &[[neon::int32x4_t; TILE]; WINDOW], i: usize) -> [neon::int32x4_t; TILE] {
+    from_taps([c[0][i], c[1][i], c[2][i], c[3][i], c[4][i], c[5][i]])
 }
 
 /// `A m`.
@@ -313,12 +387,12 @@ unsafe fn half_of_channels(tile: &WinogradOutput<'_>, half: usize) -> [[neon::in
 #[inline]
 fn from_taps(m: [neon::int32x4_t; WINDOW]) -> [neon::int32x4_t; TILE] {
     let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
-    let (c, d) = (neon::vaddq_s32(m[3], m[4]), neon::vsubq_s32(m[3], m[4]));
-    let last = neon::vaddq_s32(neon::vshlq_n_s32::<3>(d), neon::vshlq_n_s32::<2>(m[5]));
+    let c = neon::vaddq_s32(m[3], m[4]);
+    let d2 = neon::vshlq_n_s32::<1>(neon::vsubq_s32(m[3], m[4]));
     [
         neon::vaddq_s32(neon::vaddq_s32(m[0], a), c),
-        neon::vaddq_s32(b, neon::vshlq_n_s32::<1>(d)),
+        neon::vaddq_s32(b, d2),
         neon::vaddq_s32(a, neon::vshlq_n_s32::<2>(c)),
-        neon::vaddq_s32(b, last),
+        neon::vaddq_s32(b, neon::vshlq_n_s32::<2>(neon::vaddq_s32(d2, m[5]))),
     ]
 }

@@ -5,7 +5,7 @@
 //! w(r, k, o) = weights[r * run_len * 8 + (k / 4) * 32 + o * 4 + k % 4]     int8
 //! w(r, k, o) = weights[(r * run_len + k) * 8 + o]                          f16
 //!
-//! taps[i][j] = (B x B')[i][j]     sums[p][o] = start[o] + sum over c of values[c / 8][p][c % 8] * weights[c][o]
+//! taps[i][j] = (B x B')[i][j]     sums[p][o] = sum over c of values[c / 8][p][c % 8] * weights[c][o]
 //! pixel[i][j] = requantize(exact((A sums A')[i][j]))                       Winograd
 //! ```
 
@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use half::f16;
 use vgg_edge_blob::requant::requantize;
-use vgg_edge_blob::winograd::{TILE, WINDOW, exact};
+use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
 
 use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap};
 
@@ -88,7 +88,7 @@ impl Kernel for Scalar {
     fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
         tap.check(sums);
         for (p, sums) in sums.chunks_exact_mut(GROUP).take(tap.n_tiles).enumerate() {
-            sums.copy_from_slice(tap.start);
+            sums.fill(0);
             for (c, weights) in tap.weights.chunks_exact(GROUP).take(tap.channels).enumerate() {
                 let value = tap.values[(c / GROUP * tap.n_tiles + p) * GROUP + c % GROUP];
                 for (sum, &weight) in sums.iter_mut().zip(weights) {
@@ -103,7 +103,8 @@ impl Kernel for Scalar {
         let requant = &tile.requant;
         let mut pixels = [[[0; GROUP]; TILE]; TILE];
         for o in 0..GROUP {
-            let sum = |tap: usize| tile.sums[tap * tile.tap_stride + o];
+            let bias = |tap: usize| if tap == BIAS_TAP { start(tile.bias[o]) } else { 0 };
+            let sum = |tap: usize| tile.sums[tap * tile.tap_stride + o].wrapping_add(bias(tap));
             let rows: [_; WINDOW] =
                 core::array::from_fn(|j| from_taps(core::array::from_fn(|i| sum(i * WINDOW + j))));
             for (i, pixels) in pixels.iter_mut().enumerate() {
@@ -139,12 +140,12 @@ fn to_taps(x: [i16; WINDOW]) -> [i16; WINDOW] {
 /// `A m`, one sum a row, modulo 2^32.
 fn from_taps(m: [i32; WINDOW]) -> [i32; TILE] {
     let (a, b) = (m[1].wrapping_add(m[2]), m[1].wrapping_sub(m[2]));
-    let (c, d) = (m[3].wrapping_add(m[4]), m[3].wrapping_sub(m[4]));
+    let (c, d2) = (m[3].wrapping_add(m[4]), m[3].wrapping_sub(m[4]) << 1);
     [
         m[0].wrapping_add(a).wrapping_add(c),
-        b.wrapping_add(d << 1),
+        b.wrapping_add(d2),
         a.wrapping_add(c << 2),
-        b.wrapping_add(d << 3).wrapping_add(m[5] << 2),
+        b.wrapping_add(d2.wrapping_add(m[5]) << 2),
     ]
 }
 

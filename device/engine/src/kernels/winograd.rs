@@ -46,8 +46,6 @@ pub struct WinogradTap<'a> {
     pub channels: usize,
     /// Transformed weights, `[channels][8]`.
     pub weights: &'a [i16],
-    /// What the sums of every tile start with.
-    pub start: &'a [i32; GROUP],
 }
 
 /// The sums of one tile and one group of 8 output channels, and where its pixels go.
@@ -57,6 +55,9 @@ pub struct WinogradOutput<'a> {
     pub sums: &'a [i32],
     /// Values between taps.
     pub tap_stride: usize,
+    /// Biases of the group, zero-point correction inside. With them, accumulators are in [-2^25, 2^25): the writer
+    /// has proved it.
+    pub bias: &'a [i32; GROUP],
     /// The requantization of the group.
     pub requant: Requant<'a>,
     /// Rows of the tile that are in the map, 1 to 4.
