@@ -5,19 +5,22 @@ use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Padding, Scheme, Shape};
+use crate::model::{Algorithm, Padding, Scheme, Shape};
 use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
+use crate::winograd::TAPS;
 
 pub(crate) const CONV: u8 = 1;
 pub(crate) const MAX_POOL: u8 = 2;
 pub(crate) const GLOBAL_AVG_POOL: u8 = 3;
 pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
-pub(crate) const DIRECT: u8 = 1;
+pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
+pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
 pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
 pub(crate) const LAYOUT_F16_O8: u8 = 2;
+pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
@@ -230,11 +233,19 @@ impl LayerCheck<'_, '_> {
     fn linear(&self, n_runs: u64, values: u64) -> Result<(), BlobError> {
         let r = self.record;
         self.one_of("activation", r.activation, &[0, RELU])?;
-        self.one_of("algorithm", r.algorithm, &[DIRECT])?;
+        let known: &[u8] = if self.may_transform() { &[DIRECT, WINOGRAD_F43] } else { &[DIRECT] };
+        self.one_of("algorithm", r.algorithm, known)?;
         let groups = u64::from(r.out_channels.get()).div_ceil(GROUP as u64);
-        let (weight_layout, run_len, weight_size, params_size) = match self.blob.scheme() {
-            Scheme::Int8 => (LAYOUT_S8_O8K4, values.next_multiple_of(GROUP as u64), 1, size_of::<S8Params>()),
-            Scheme::F16 => (LAYOUT_F16_O8, values, 2, size_of::<F16Params>()),
+        let (weight_layout, n_runs, run_len, weight_size) = match self.blob.scheme() {
+            Scheme::Int8 if r.algorithm == WINOGRAD_F43 => {
+                (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
+            }
+            Scheme::Int8 => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), 1),
+            Scheme::F16 => (LAYOUT_F16_O8, n_runs, values, 2),
+        };
+        let params_size = match self.blob.scheme() {
+            Scheme::Int8 => size_of::<S8Params>(),
+            Scheme::F16 => size_of::<F16Params>(),
         };
         self.one_of("layout", r.layout, &[weight_layout])?;
         self.expect("n_runs", r.n_runs.get().into(), n_runs)?;
@@ -248,6 +259,11 @@ impl LayerCheck<'_, '_> {
             Scheme::Int8 => self.s8_params(params),
             Scheme::F16 => self.f16_params(params),
         }
+    }
+
+    /// Whether Winograd is an algorithm for the layer: an int8 3x3 filter over whole groups of channels.
+    fn may_transform(&self) -> bool {
+        self.record.kind == CONV && self.record.kernel == 3 && may_transform(self.blob.scheme(), self.first)
     }
 
     fn section(&self, index: u16, field: &'static str, kind: Section, len: u64) -> Result<&[u8], BlobError> {
@@ -369,6 +385,11 @@ impl LayerCheck<'_, '_> {
         }
         Err(BlobError::LayerValue { layer: self.layer, field, found: found.into() })
     }
+}
+
+/// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.
+pub(crate) fn may_transform(scheme: Scheme, first: bool) -> bool {
+    scheme == Scheme::Int8 && !first
 }
 
 /// Whether a map is within the limits. Two border pixels a side come on top; once it holds, no product of

@@ -91,9 +91,9 @@ pub struct LayerRecord {
     pub padding: u8,
     /// 0 none, 1 ReLU.
     pub activation: u8,
-    /// 0 none, 1 direct.
+    /// 0 none, 1 direct, 2 `winograd-f43`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
-    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`.
+    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`.
     pub layout: u8,
     /// Zero.
     pub reserved: u8,
@@ -119,9 +119,9 @@ pub struct LayerRecord {
     pub out_width: U32,
     /// Channels of the output map.
     pub out_channels: U32,
-    /// Runs a pixel reads: the filter's rows; 1 for dense.
+    /// Runs a pixel reads: the filter's rows; 1 for dense; Winograd: the 36 taps of a tile.
     pub n_runs: U32,
-    /// Packed values of a run.
+    /// Packed values of a run; Winograd: channels as stored.
     pub run_len: U32,
     /// Real value of one step of the input (int8; else 0).
     pub in_scale: F32,

@@ -13,6 +13,7 @@ pub mod pack;
 mod preprocess;
 mod read;
 pub mod requant;
+pub mod winograd;
 #[cfg(feature = "write")]
 mod write;
 #[cfg(feature = "write")]
@@ -21,7 +22,7 @@ mod write_error;
 #[cfg(feature = "write")]
 pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
-pub use model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+pub use model::{Algorithm, Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
 pub use preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 pub use read::Blob;
 #[cfg(feature = "write")]

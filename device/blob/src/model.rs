@@ -65,6 +65,26 @@ pub enum Padding {
     Same = 1,
 }
 
+/// How a convolution is computed. Int8 algorithms are exact: the choice changes no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Algorithm {
+    /// Every product of the definition.
+    Direct = 1,
+    /// Winograd F(4x4,3x3) in i16, a quarter of the products: see [`winograd`](crate::winograd).
+    WinogradF43 = 2,
+}
+
+impl Algorithm {
+    /// The name in commands and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct",
+            Algorithm::WinogradF43 => "winograd-f43",
+        }
+    }
+}
+
 /// Packed weights and per-channel parameters of a convolution or dense layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights<'a> {
@@ -72,6 +92,13 @@ pub enum Weights<'a> {
     S8 {
         /// Weights.
         data: &'a [i8],
+        /// One record a group of 8 output channels.
+        params: &'a [S8Params],
+    },
+    /// Layout `s16-w36o8`: `[groups][36 taps][channels as stored][8 channels]`, transformed 3x3 filters.
+    S16Winograd {
+        /// Transformed weights.
+        data: &'a [i16],
         /// One record a group of 8 output channels.
         params: &'a [S8Params],
     },
@@ -89,9 +116,9 @@ pub enum Weights<'a> {
 pub struct Linear<'a> {
     /// Whether a ReLU follows. In int8 the clamp at `out_zero_point` = -128 is the ReLU.
     pub relu: bool,
-    /// Runs an output pixel reads: rows of the filter; 1 for dense.
+    /// Runs an output pixel reads: rows of the filter; 1 for dense; the 36 taps under Winograd.
     pub n_runs: u32,
-    /// Packed values of a run.
+    /// Packed values of a run; channels as stored under Winograd.
     pub run_len: u32,
     /// Value of padding pixels a channel of the picture (first layer), else of every channel.
     pub pad: [i8; 4],
@@ -155,6 +182,30 @@ pub struct Layer<'a> {
     pub out_quant: Quantization,
     /// Signal to quantization noise against f32 on the calibration pictures, dB; NaN when not measured.
     pub sqnr_db: f32,
+}
+
+impl Weights<'_> {
+    /// Bytes of the packed weights.
+    pub fn len(&self) -> usize {
+        match self {
+            Weights::S8 { data, .. } => size_of_val(*data),
+            Weights::S16Winograd { data, .. } => size_of_val(*data),
+            Weights::F16 { data, .. } => size_of_val(*data),
+        }
+    }
+
+    /// Whether there is no weight.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How they are used.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Weights::S16Winograd { .. } => Algorithm::WinogradF43,
+            Weights::S8 { .. } | Weights::F16 { .. } => Algorithm::Direct,
+        }
+    }
 }
 
 impl Layer<'_> {

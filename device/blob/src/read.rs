@@ -324,6 +324,10 @@ impl<'a> Blob<'a> {
         let (_, data) = self.section(record.weights.get())?;
         let (_, params) = self.section(record.params.get())?;
         let weights = match self.scheme {
+            Scheme::Int8 if record.algorithm == check::WINOGRAD_F43 => Weights::S16Winograd {
+                data: <[i16]>::ref_from_bytes(data).ok()?,
+                params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
+            },
             Scheme::Int8 => Weights::S8 {
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,

@@ -11,10 +11,11 @@ use crate::layout::{
     ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params,
     SectionRecord, VERSION, padded,
 };
-use crate::model::{Padding, Quantization, Scheme, Shape};
+use crate::model::{Algorithm, Padding, Quantization, Scheme, Shape};
 use crate::pack::{self, Runs};
 use crate::preprocess::{Preprocess, ResizeRule};
 use crate::requant::ACC_LIMIT;
+use crate::winograd;
 use crate::write_error::WriteError;
 
 /// Everything a blob holds. Consumed by [`write`], which frees each layer's weights once they are packed.
@@ -60,6 +61,8 @@ pub enum NewOp {
     Conv {
         /// Side of the filter: 1 or 3.
         kernel: u8,
+        /// How it is computed. Winograd is for int8 3x3 filters behind the first layer.
+        algorithm: Algorithm,
         /// Weights, OHWI.
         linear: NewLinear,
     },
@@ -232,8 +235,12 @@ impl Packer {
         };
         fits(input)?;
         let output = match op {
-            NewOp::Conv { kernel, linear } => {
+            NewOp::Conv { kernel, algorithm, linear } => {
                 known("kernel", kernel, [1, 3])?;
+                let may_transform = kernel == 3 && check::may_transform(self.scheme, self.first);
+                if algorithm == Algorithm::WinogradF43 && !may_transform {
+                    return Err(WriteError::Algorithm { layer: name, algorithm });
+                }
                 (r.kind, r.kernel) = (check::CONV, kernel);
                 let side = usize::from(kernel);
                 let runs = Runs {
@@ -245,7 +252,7 @@ impl Packer {
                 };
                 let output = Shape { channels: linear.outputs, ..self.input };
                 fits(output)?;
-                self.linear(&name, linear, &runs, &mut r, sections)?;
+                self.linear(&name, linear, &runs, algorithm, &mut r, sections)?;
                 output
             }
             NewOp::MaxPool { stride, padding } => {
@@ -271,7 +278,7 @@ impl Packer {
                 input = Shape { height: 1, width: 1, channels: self.input.len() as u32 };
                 let output = Shape { height: 1, width: 1, channels: linear.outputs };
                 fits(output)?;
-                self.linear(&name, linear, &runs, &mut r, sections)?;
+                self.linear(&name, linear, &runs, Algorithm::Direct, &mut r, sections)?;
                 output
             }
         };
@@ -288,6 +295,7 @@ impl Packer {
         name: &str,
         linear: NewLinear,
         runs: &Runs,
+        algorithm: Algorithm,
         r: &mut LayerRecord,
         sections: &mut Vec<Pending>,
     ) -> Result<(), WriteError> {
@@ -306,20 +314,26 @@ impl Packer {
                 return Err(WriteError::Size { layer, what, found, expected });
             }
         }
-        let (weight_layout, run_len, weights, params) = match linear.weights {
+        let (weight_layout, n_runs, run_len, weights, params) = match linear.weights {
             NewWeights::S8(weights, params) => {
-                prove(name, runs, &weights, &params)?;
-                let packed = pack::s8_o8k4(runs, &weights);
-                (check::LAYOUT_S8_O8K4, runs.s8_run_len(), packed, params.as_bytes().to_vec())
+                prove(name, runs, algorithm, &weights, &params)?;
+                let params = params.as_bytes().to_vec();
+                if algorithm == Algorithm::WinogradF43 {
+                    let packed = winograd::s16_w36o8(runs.outputs, runs.channels, runs.stored, &weights);
+                    (check::LAYOUT_S16_W36O8, winograd::TAPS, runs.stored, packed, params)
+                } else {
+                    let packed = pack::s8_o8k4(runs, &weights);
+                    (check::LAYOUT_S8_O8K4, runs.n_runs, runs.s8_run_len(), packed, params)
+                }
             }
             NewWeights::F16(weights, params) => {
                 let packed = pack::f16_o8(runs, &weights);
-                (check::LAYOUT_F16_O8, runs.f16_run_len(), packed, params.as_bytes().to_vec())
+                (check::LAYOUT_F16_O8, runs.n_runs, runs.f16_run_len(), packed, params.as_bytes().to_vec())
             }
         };
         r.activation = if linear.relu { check::RELU } else { 0 };
-        (r.algorithm, r.layout, r.pad) = (check::DIRECT, weight_layout, linear.pad);
-        (r.n_runs, r.run_len) = ((runs.n_runs as u32).into(), (run_len as u32).into());
+        (r.algorithm, r.layout, r.pad) = (algorithm as u8, weight_layout, linear.pad);
+        (r.n_runs, r.run_len) = ((n_runs as u32).into(), (run_len as u32).into());
         // Section indices are filled in once the order is known: see `emit`.
         sections.push(Pending { kind: Section::Params, layer: self.layer, bytes: params });
         sections.push(Pending { kind: Section::Weights, layer: self.layer, bytes: weights });
@@ -328,8 +342,15 @@ impl Packer {
 }
 
 /// No partial sum, in any order and with any input, leaves (-ACC_LIMIT, ACC_LIMIT): activations are at most
-/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them.
-fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result<(), WriteError> {
+/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them. Winograd's partial sums may wrap; there
+/// the accumulator itself must lie in [-2^25, 2^25).
+fn prove(
+    name: &str,
+    runs: &Runs,
+    algorithm: Algorithm,
+    weights: &[i8],
+    params: &[S8Params],
+) -> Result<(), WriteError> {
     for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
         let layer = || name.to_owned();
         if filter.contains(&i8::MIN) {
@@ -340,6 +361,12 @@ fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result
         let bound = bias.abs() + 128 * magnitude;
         if bound >= ACC_LIMIT {
             return Err(WriteError::Overflow { layer: layer(), channel, bound });
+        }
+        if algorithm == Algorithm::WinogradF43 {
+            let (low, high) = winograd::range(filter, params[channel / GROUP].bias[channel % GROUP]);
+            if low < -winograd::LIMIT || high >= winograd::LIMIT {
+                return Err(WriteError::Winograd { layer: layer(), channel, low, high });
+            }
         }
     }
     Ok(())

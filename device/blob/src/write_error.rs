@@ -3,9 +3,10 @@
 use std::io;
 
 use crate::layout::{MAX_MAP_VALUES, MAX_SIDE};
-use crate::model::{Scheme, Shape};
+use crate::model::{Algorithm, Scheme, Shape};
 use crate::preprocess::ChannelOrder;
 use crate::requant::ACC_LIMIT;
+use crate::winograd::LIMIT;
 
 /// Why a model cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,30 @@ pub enum WriteError {
         channel: usize,
         /// `|bias| + 128 * sum(|w|)`.
         bound: i64,
+    },
+    /// An accumulator of a Winograd layer could leave the range in which its arithmetic is exact: the layer needs
+    /// the direct algorithm.
+    #[error(
+        "layer `{layer}`, channel {channel}: accumulators from {low} to {high}, winograd-f43 is exact from -{LIMIT} to {}",
+        LIMIT - 1
+    )]
+    Winograd {
+        /// Layer name.
+        layer: String,
+        /// Output channel.
+        channel: usize,
+        /// Smallest accumulator of any input, bias inside.
+        low: i64,
+        /// Largest.
+        high: i64,
+    },
+    /// An algorithm that is not for this layer.
+    #[error("layer `{layer}`: {algorithm} is for int8 3x3 convolutions behind the first layer", algorithm = .algorithm.name())]
+    Algorithm {
+        /// Layer name.
+        layer: String,
+        /// The algorithm asked for.
+        algorithm: Algorithm,
     },
     /// A weight of -128, which the kernels' 16-bit pairs do not allow.
     #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]

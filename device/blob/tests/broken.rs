@@ -9,7 +9,7 @@ use std::mem::offset_of;
 
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
-    aligned, bytes, layer, model, put, seal, section, section_range, shape, small,
+    aligned, bytes, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
 use vgg_edge_blob::{Blob, BlobError, NewModel, Padding, Scheme};
@@ -312,6 +312,27 @@ const CONTENTS: &[(Patch, &str)] = &[
     ),
 ];
 
+/// Layers of 3x3, 3x3 with Winograd, 1x1, 8 channels each.
+const WINOGRAD: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 3, "layer 1: algorithm has the unknown value 3"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 1, "layer 1: layout has the unknown value 3"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 1, "layer 1: layout has the unknown value 1"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(1)), 3), "layer 1: n_runs is 3, expected 36"),
+    (|b| put_u32(b, at!(LayerRecord.run_len of layer(1)), 24), "layer 1: run_len is 24, expected 8"),
+    (|b| b[at!(LayerRecord.algorithm of layer(2))] = 2, "layer 2: algorithm has the unknown value 2"),
+    (
+        |b| {
+            put_u32(b, at!(LayerRecord.out_channels of layer(1)), 9);
+            put_u32(b, at!(LayerRecord.in_channels of layer(2)), 9);
+        },
+        "layer 1: weights have 4608 bytes, expected 9216",
+    ),
+];
+
+fn conv(kernel: u8) -> Part {
+    Part::Conv { kernel, filters: 8, block: 1 }
+}
+
 /// Cases that need another blob than the small one.
 fn others() -> BTreeSet<String> {
     let part = |parts: &[Part], input| model(&mut Random(3), Scheme::Int8, input, parts);
@@ -372,6 +393,8 @@ fn others() -> BTreeSet<String> {
         "layer 0, channel 2: bias is not finite",
     )];
     seen.extend(run(&bytes(small(Scheme::F16)), true, infinite));
+    let convs = part(&[conv(3), conv(3), conv(1)], shape(5, 4, 3));
+    seen.extend(run(&bytes(winograd_twin(convs)), true, WINOGRAD));
     let no_self_test: NewModel = NewModel { golden: None, ..small(Scheme::Int8) };
     let half: &[(Patch, &str)] =
         &[(|b| put_u16(b, section(4), 4), "golden logits section: found 1, expected 0")];

@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Part, Random, aligned, bytes, model, shape, small};
+use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin};
+use vgg_edge_blob::winograd::s16_w36o8;
 use vgg_edge_blob::{
     Blob, ChannelOrder, LayerOp, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, ResizeFilter,
     ResizeRule, Scheme, Shape, Weights,
@@ -68,10 +69,23 @@ fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, fi
     let (channels, pixels) = (input.channels as usize, (input.height * input.width) as usize);
     let stored = if first { channels } else { channels.next_multiple_of(8) };
     match (&new.op, &read.op) {
-        (NewOp::Conv { kernel, linear }, LayerOp::Conv { kernel: k, linear: read }) => {
-            assert_eq!(kernel, k, "{name}");
+        (NewOp::Conv { kernel, algorithm, linear }, LayerOp::Conv { kernel: k, linear: read }) => {
+            assert_eq!((kernel, *algorithm), (k, read.weights.algorithm()), "{name}");
             let side = usize::from(*kernel);
-            check_linear(name, linear, read, [side, side, channels, stored]);
+            match (&linear.weights, read.weights) {
+                (NewWeights::S8(w, p), Weights::S16Winograd { data, params }) => {
+                    assert_eq!((read.n_runs, read.run_len as usize), (36, stored), "{name}");
+                    assert_eq!(
+                        (read.relu, read.pad, params),
+                        (linear.relu, linear.pad, p.as_slice()),
+                        "{name}"
+                    );
+                    let packed = s16_w36o8(linear.outputs as usize, channels, stored, w);
+                    let values = packed.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]));
+                    assert!(values.eq(data.iter().copied()), "{name}");
+                }
+                _ => check_linear(name, linear, read, [side, side, channels, stored]),
+            }
         }
         (NewOp::Dense(linear), LayerOp::Dense(read)) => {
             check_linear(name, linear, read, [1, pixels, channels, stored]);
@@ -135,6 +149,7 @@ fn layers_of_every_kind_come_back() {
                 shape(1, 1, 3),
             ];
             check(&new, &outputs);
+            check(&winograd_twin(new), &outputs);
         }
     }
 }

@@ -4,12 +4,12 @@ mod support;
 
 use std::io;
 
-use support::{Part, Random, aligned, bytes, model, shape, small};
+use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin};
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::{
-    Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization, Scheme,
-    write,
+    Algorithm, Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization,
+    Scheme, write,
 };
 
 fn refused(model: NewModel) -> String {
@@ -58,6 +58,51 @@ fn the_overflow_proof_names_the_channel() {
     let NewWeights::S8(_, params) = &mut linear(&mut new, 0).weights else { panic!("int8") };
     params[0].bias[4] = i32::MAX;
     assert!(refused(new).starts_with("layer `layer0`, channel 4: partial sums can reach 214"));
+}
+
+/// A Winograd convolution of 8 channels behind the first layer, all weights `weight`, with `bias`.
+fn winograd(weight: i8, bias: i32) -> NewModel {
+    let conv = |block| Part::Conv { kernel: 3, filters: 8, block };
+    let mut new = winograd_twin(model(&mut Random(1), Scheme::Int8, shape(2, 4, 1), &[conv(1), conv(2)]));
+    let params = S8Params { bias: [bias; 8], ..S8Params::default() };
+    linear(&mut new, 1).weights = NewWeights::S8(vec![weight; 8 * 9 * 8], vec![params]);
+    new
+}
+
+/// 72 weights of 127 reach 127 * 127 * 72 above and 128 * 127 * 72 below the bias.
+#[test]
+fn the_winograd_proof_is_exact() {
+    let (limit, near, far) = (1 << 25, 127 * 127 * 72, 128 * 127 * 72);
+    for (weight, lowest, highest) in [(127, far, near), (-127, near, far)] {
+        for good in [limit - 1 - highest, -limit + lowest] {
+            let written = aligned(&bytes(winograd(weight, good)));
+            assert!(Blob::parse(written.as_slice()).is_ok());
+            let bad = good + good.signum();
+            let message = format!(
+                "layer `layer1`, channel 0: accumulators from {} to {}, winograd-f43 is exact from -33554432 to 33554431",
+                bad - lowest,
+                bad + highest
+            );
+            assert_eq!(refused(winograd(weight, bad)), message);
+        }
+    }
+}
+
+#[test]
+fn winograd_is_for_int8_3x3_behind_the_first_layer() {
+    let words = "winograd-f43 is for int8 3x3 convolutions behind the first layer";
+    let set = |new: &mut NewModel, layer: usize, side: u8| {
+        let NewOp::Conv { kernel, algorithm, .. } = &mut new.layers[layer].op else {
+            panic!("a convolution")
+        };
+        (*kernel, *algorithm) = (side, Algorithm::WinogradF43);
+    };
+    for (scheme, layer, side) in [(Scheme::Int8, 0, 3), (Scheme::F16, 1, 3), (Scheme::Int8, 1, 1)] {
+        let conv = |kernel| Part::Conv { kernel, filters: 8, block: 1 };
+        let mut new = model(&mut Random(1), scheme, shape(2, 4, 3), &[conv(3), conv(side)]);
+        set(&mut new, layer, side);
+        assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
+    }
 }
 
 #[test]

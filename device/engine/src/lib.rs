@@ -11,6 +11,7 @@ pub mod image;
 pub mod kernels;
 mod plan;
 pub mod pool;
+mod tiling;
 pub mod topk;
 
 pub use error::EngineError;

@@ -16,7 +16,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use vgg_edge_blob::layout::{ALIGN, padded};
-use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape, Weights};
+use vgg_edge_blob::winograd::TILE;
+use vgg_edge_blob::{Algorithm, Layer, LayerOp, Scheme, Shape};
+
+use crate::tiling::{Tiling, n_tiles};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
 const SLACK: usize = 16;
@@ -107,8 +110,10 @@ pub(crate) struct Plan {
     pub(crate) input: Buffer,
     /// Where the last layer's values are.
     pub(crate) output: Buffer,
-    /// Scratch for sums: 4 bytes a stored channel.
+    /// Scratch: an average's sums, or a Winograd layer's values and sums.
     pub(crate) scratch: core::ops::Range<usize>,
+    /// How the tiles of each Winograd layer are cut.
+    pub(crate) tilings: Vec<Option<Tiling>>,
     pub(crate) arena_bytes: usize,
 }
 
@@ -132,12 +137,14 @@ fn halo(layer: &Layer<'_>) -> usize {
 
 fn weight_bytes(layer: &Layer<'_>) -> usize {
     match layer.op {
-        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => match linear.weights {
-            Weights::S8 { data, .. } => data.len(),
-            Weights::F16 { data, .. } => 2 * data.len(),
-        },
+        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => linear.weights.len(),
         _ => 0,
     }
+}
+
+fn uses_winograd(layer: &Layer<'_>) -> bool {
+    let LayerOp::Conv { linear, .. } = layer.op else { return false };
+    linear.weights.algorithm() == Algorithm::WinogradF43
 }
 
 /// The map between `before` and `after`, whole.
@@ -193,7 +200,14 @@ fn walk(
     while produced[n - 1] < height(n - 1) {
         let mut ends = vec![0; n];
         ends[n - 1] = (produced[n - 1] + band_rows).min(height(n - 1));
-        for i in (1..n).rev() {
+        for i in (0..n).rev() {
+            if uses_winograd(&layers[i]) {
+                // Whole tiles, but at the lower edge.
+                ends[i] = ends[i].next_multiple_of(TILE).min(height(i));
+            }
+            if i == 0 {
+                break;
+            }
             let (_, end) = rows_needed(&layers[i], 0, ends[i]);
             // Rows of the padded map include the halo row above.
             ends[i - 1] = end.saturating_sub(halo(&layers[i])).min(height(i - 1)).max(produced[i - 1]);
@@ -239,27 +253,57 @@ fn walk(
     windows
 }
 
+/// Whole map rows that one step of each layer of a block has at most, how each Winograd layer cuts its tiles for them.
+fn tilings(layers: &[Layer<'_>], most_rows: &[usize], l2: usize, n_threads: usize) -> Vec<Option<Tiling>> {
+    let tiling = |(layer, rows): (&Layer<'_>, &usize)| {
+        let n_tiles = n_tiles(*rows, layer.output.width as usize);
+        uses_winograd(layer).then(|| Tiling::new(layer, n_tiles, l2, n_threads))
+    };
+    layers.iter().zip(most_rows).map(tiling).collect()
+}
+
 /// Bytes that a block moves to and from memory for one picture: what decides its band. `maps` are the bytes of its
 /// input and output.
-fn traffic(layers: &[Layer<'_>], windows: &[Buffer], maps: usize, n_bands: usize, l2: usize) -> usize {
+fn traffic(
+    layers: &[Layer<'_>],
+    windows: &[Buffer],
+    tilings: &[Option<Tiling>],
+    maps: usize,
+    n_bands: usize,
+    l2: usize,
+) -> usize {
     let weights: usize = layers.iter().map(weight_bytes).sum();
     let between: usize =
         windows.iter().zip(layers).map(|(w, l)| l.output.height as usize * w.pitch() * w.value_size).sum();
     let windows: usize = windows.iter().map(Buffer::len).sum();
     let at_work = windows + maps / n_bands;
-    let weights_again = if weights + at_work > l2 { weights * (n_bands - 1) } else { 0 };
+    let scratch = |t: &Tiling| if t.by_tap { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
+    let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
+    let read = if weights + at_work + scratch <= l2 {
+        weights
+    } else {
+        // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
+        let of_layer = |(layer, tiling): (&Layer<'_>, &Option<Tiling>)| match tiling {
+            Some(tiling) => {
+                let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(TILE);
+                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2 - l2 / 8)
+            }
+            None => weight_bytes(layer),
+        };
+        layers.iter().zip(tilings).map(of_layer).sum::<usize>() * n_bands
+    };
     // Every value between two layers is written once and read once. The share of a band that does not fit goes
     // to memory; half the cache is left to weights and to what else runs.
     let over = at_work.saturating_sub(l2 / 2);
     let spilled = (2 * between as u128 * over as u128 / at_work.max(1) as u128) as usize;
-    weights + weights_again + spilled + maps
+    read + spilled + maps
 }
 
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit.
-pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize) -> Plan {
+pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize, n_threads: usize) -> Plan {
     let value_size = if scheme == Scheme::Int8 { 1 } else { 4 };
     let mut picture = map(input, input.channels as usize, layers.first(), value_size);
-    let (mut steps, mut plans) = (Vec::new(), Vec::new());
+    let (mut steps, mut plans, mut all_tilings) = (Vec::new(), Vec::new(), Vec::new());
     let mut source = picture;
     let mut arena_bytes = source.len();
     // Maps alternate between the low and the high end of the arena; windows lie between.
@@ -277,11 +321,17 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
             .filter(|n_bands| *n_bands == 1 || rows.div_ceil(*n_bands) != rows.div_ceil(*n_bands - 1))
             .map(|n_bands| {
                 let band_rows = rows.div_ceil(n_bands);
-                let windows = walk(block, range.start, [source, target], band_rows, |_| ());
-                (traffic(block, &windows, map_bytes, n_bands, l2), band_rows)
+                let mut most_rows = vec![0; block.len()];
+                let windows = walk(block, range.start, [source, target], band_rows, |step| {
+                    let most = &mut most_rows[step.layer_idx - range.start];
+                    *most = step.n_rows.max(*most);
+                });
+                let tilings = tilings(block, &most_rows, l2, n_threads);
+                (traffic(block, &windows, &tilings, map_bytes, n_bands, l2), band_rows, tilings)
             })
-            .min_by_key(|(cost, _)| *cost);
-        let Some((_, band_rows)) = best else { continue };
+            .min_by_key(|(cost, ..)| *cost);
+        let Some((_, band_rows, tilings)) = best else { continue };
+        all_tilings.extend(tilings);
         let first_step = steps.len();
         let windows = walk(block, range.start, [source, target], band_rows, |step| steps.push(step));
         let window_bytes: usize = windows.iter().map(Buffer::len).sum();
@@ -302,9 +352,11 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
     let mut output = source;
     output.start = steps.last().map_or(0, |s| s.target.start);
     let widest = layers.iter().map(|l| padded(l.output.channels) as usize).max().unwrap_or(0);
-    let scratch = arena_bytes..(arena_bytes + 4 * widest).next_multiple_of(ALIGN);
+    let of_tiles = all_tilings.iter().flatten().map(|t: &Tiling| t.values_bytes() + t.sums_bytes());
+    let scratch = of_tiles.max().unwrap_or(0).max(4 * widest);
+    let scratch = arena_bytes..(arena_bytes + scratch).next_multiple_of(ALIGN);
     let arena_bytes = scratch.end;
-    Plan { steps, blocks: plans, input: picture, output, scratch, arena_bytes }
+    Plan { steps, blocks: plans, input: picture, output, scratch, tilings: all_tilings, arena_bytes }
 }
 
 /// Gives every buffer its bytes: block `k` reads at the low end when `k` is even, at the high end when odd,

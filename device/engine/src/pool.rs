@@ -34,6 +34,109 @@ pub trait Executor: Sync {
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync));
 }
 
+pub(crate) use chunks::{each_chunk, each_slot};
+
+#[allow(unsafe_code)]
+mod chunks {
+    use core::marker::PhantomData;
+    use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    use super::Executor;
+
+    /// Calls `task(i, chunk)` for the first `n_chunks` chunks of `len` values of `data`, each on some thread: memory that
+    /// tasks write without sharing it. The last chunk may be shorter, those behind it are empty.
+    pub(crate) fn each_chunk<T: Send>(
+        executor: &dyn Executor,
+        data: &mut [T],
+        len: usize,
+        n_chunks: usize,
+        task: &(dyn Fn(usize, &mut [T]) + Sync),
+    ) {
+        let (chunks, next) = (Chunks::new(data, len), AtomicUsize::new(0));
+        executor.run(n_chunks, &|_| {
+            // Counted here: no executor can hand out a chunk twice, whatever numbers it gives.
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i < n_chunks {
+                // SAFETY: `i` comes once.
+                task(i, unsafe { chunks.chunk(i) });
+            }
+        });
+    }
+
+    /// Calls `task(i, chunk)` for `n_tasks` tasks, each with one of the first `n_slots` (1 to 64) chunks of `len` values
+    /// of `data`: working memory for as many tasks as run at a time. A task finds what another one left there.
+    pub(crate) fn each_slot<T: Send>(
+        executor: &dyn Executor,
+        data: &mut [T],
+        (len, n_slots): (usize, usize),
+        n_tasks: usize,
+        task: &(dyn Fn(usize, &mut [T]) + Sync),
+    ) {
+        let chunks = Chunks::new(data, len);
+        let free = AtomicU64::new(u64::MAX >> (64 - n_slots.clamp(1, 64)));
+        executor.run(n_tasks, &|i| {
+            let slot = Slot::take(&free);
+            // SAFETY: the slot's bit is ours until `slot` is dropped.
+            task(i, unsafe { chunks.chunk(slot.index as usize) });
+        });
+    }
+
+    /// A bit taken out of `free`, given back at the end, even when a task panics.
+    struct Slot<'a> {
+        free: &'a AtomicU64,
+        index: u32,
+    }
+
+    impl<'a> Slot<'a> {
+        fn take(free: &'a AtomicU64) -> Self {
+            loop {
+                let index = free.load(Ordering::Relaxed).trailing_zeros();
+                if index < 64 && free.fetch_and(!(1 << index), Ordering::Acquire) & (1 << index) != 0 {
+                    return Self { free, index };
+                }
+                // More tasks at a time than slots: wait for one.
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    impl Drop for Slot<'_> {
+        fn drop(&mut self) {
+            self.free.fetch_or(1 << self.index, Ordering::Release);
+        }
+    }
+
+    /// A slice in chunks, for threads that take different ones.
+    struct Chunks<'a, T> {
+        start: *mut T,
+        total: usize,
+        len: usize,
+        data: PhantomData<&'a mut [T]>,
+    }
+
+    // SAFETY: `chunk` gives access, and its callers see to it that threads have different ones; `T` may go to another
+    // thread.
+    unsafe impl<T: Send> Sync for Chunks<'_, T> {}
+
+    impl<'a, T> Chunks<'a, T> {
+        fn new(data: &'a mut [T], len: usize) -> Self {
+            Self { start: data.as_mut_ptr(), total: data.len(), len, data: PhantomData }
+        }
+
+        /// Chunk `i`.
+        ///
+        /// # Safety
+        /// Nobody has this chunk at the same time.
+        #[allow(clippy::mut_from_ref)] // the caller's promise
+        unsafe fn chunk(&self, i: usize) -> &mut [T] {
+            let first = i.saturating_mul(self.len).min(self.total);
+            let len = self.len.min(self.total - first);
+            // SAFETY: inside the slice that is borrowed for 'a; nobody else has this chunk.
+            unsafe { core::slice::from_raw_parts_mut(self.start.add(first), len) }
+        }
+    }
+}
+
 /// The caller's own thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Serial;
@@ -323,6 +426,54 @@ mod tests {
             if round % 1_000 == 3 {
                 // Long enough for the workers to fall asleep.
                 thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+    }
+
+    #[test]
+    fn each_chunk_is_somebodys_own() {
+        /// Gives every task the same number, and one too many.
+        struct Careless;
+        impl Executor for Careless {
+            fn n_threads(&self) -> usize {
+                2
+            }
+
+            fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+                thread::scope(|scope| {
+                    (0..n_tasks + 1).for_each(|_| drop(scope.spawn(|| task(0))));
+                });
+            }
+        }
+
+        let pool = Pool::new(3).unwrap();
+        for executor in [&Serial as &dyn Executor, &pool, &Careless] {
+            // 10 slots' worth of data, fewer slots: every task finds its slot unused by others.
+            for n_slots in [1, 2, 5] {
+                let (mut data, ran) = ([0; 10], AtomicUsize::new(0));
+                each_slot(executor, &mut data, (2, n_slots), TASKS, &|_, slot| {
+                    slot[0] += 1;
+                    thread::yield_now();
+                    slot[1] += slot[0];
+                    slot[0] -= 1;
+                    ran.fetch_add(1, Relaxed);
+                });
+                let sum: usize = data.iter().sum();
+                assert_eq!(
+                    (sum, data[2 * n_slots..].iter().sum::<usize>()),
+                    (ran.into_inner(), 0),
+                    "{n_slots}"
+                );
+            }
+            for (len, n_chunks, touched) in
+                [(4, 3, 10), (4, 2, 8), (5, 2, 10), (1, 10, 10), (16, 1, 10), (4, 9, 10)]
+            {
+                let mut data = [0; 10];
+                each_chunk(executor, &mut data, len, n_chunks, &|i, chunk| {
+                    chunk.iter_mut().for_each(|v| *v += i + 1);
+                });
+                let expected = core::array::from_fn(|i| if i < touched { i / len + 1 } else { 0 });
+                assert_eq!(data, expected, "{n_chunks} chunks of {len}");
             }
         }
     }

@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::{Part, Random, blob_bytes, f16_logits, int8_logits, model};
-use vgg_edge_blob::{Blob, Padding, Scheme, Shape};
+use support::{Part, Random, blob_bytes, f16_logits, int8_logits, model, winograd_twin};
+use vgg_edge_blob::{Blob, NewModel, Padding, Scheme, Shape};
 use vgg_edge_engine::pool::{Executor, Pool, Serial};
 use vgg_edge_engine::{Engine, Options, kernels};
 
@@ -128,13 +128,13 @@ fn networks() -> Vec<(&'static str, Shape, Vec<Part>)> {
     ]
 }
 
-fn check(scheme: Scheme, expect: fn(&vgg_edge_blob::NewModel, &[u8]) -> Vec<f32>) {
+fn check(scheme: Scheme, twin: fn(NewModel) -> NewModel, expect: fn(&NewModel, &[u8]) -> Vec<f32>) {
     println!("seed {SEED:#x}");
     let pools: Vec<Box<dyn Executor>> =
         vec![Box::new(Serial), Box::new(Pool::new(2).unwrap()), Box::new(Pool::new(4).unwrap())];
     for (name, input, parts) in networks() {
         let mut random = Random(SEED);
-        let model = model(&mut random, scheme, input, &parts);
+        let model = twin(model(&mut random, scheme, input, &parts));
         let bytes = blob_bytes(&model);
         let blob = Blob::parse(bytes.as_slice()).unwrap_or_else(|e| panic!("{name}: {e}"));
         blob.verify_checksums().unwrap();
@@ -164,12 +164,18 @@ fn check(scheme: Scheme, expect: fn(&vgg_edge_blob::NewModel, &[u8]) -> Vec<f32>
 
 #[test]
 fn int8_equals_plain_loops() {
-    check(Scheme::Int8, int8_logits);
+    check(Scheme::Int8, |model| model, int8_logits);
+}
+
+/// The same networks, the same logits, with Winograd in every 3x3 layer but the first.
+#[test]
+fn int8_winograd_equals_plain_loops() {
+    check(Scheme::Int8, winograd_twin, int8_logits);
 }
 
 #[test]
 fn f16_equals_plain_loops() {
-    check(Scheme::F16, f16_logits);
+    check(Scheme::F16, |model| model, f16_logits);
 }
 
 /// The self-test of a feature extractor: every value of its map, on every kernel.

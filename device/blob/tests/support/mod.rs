@@ -15,7 +15,8 @@ use vgg_edge_blob::{AlignedBytes, NewModel, Padding, Scheme, Shape, write};
 #[path = "../../../engine/tests/support/mod.rs"]
 mod networks;
 
-pub(crate) use networks::{Part, Random, model};
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub(crate) use networks::{Part, Random, model, winograd_twin};
 
 /// Sections of [`small`], by index.
 pub(crate) const PARAMS_0: usize = 0;

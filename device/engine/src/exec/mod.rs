@@ -9,13 +9,14 @@
 mod linear;
 mod picture;
 mod pooling;
+mod winograd;
 
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use vgg_edge_blob::layout::Line;
-use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme};
+use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::arena;
@@ -23,6 +24,7 @@ use crate::error::EngineError;
 use crate::kernels::Kernel;
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
 use crate::pool::Executor;
+use crate::tiling::Tiling;
 
 /// What a caller may choose. No choice changes a result.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,7 @@ struct Context<'a, 'e> {
     layers: &'e [Layer<'a>],
     kernel: &'static dyn Kernel,
     executor: &'e dyn Executor,
+    tilings: &'e [Option<Tiling>],
 }
 
 impl<'a> Engine<'a> {
@@ -74,7 +77,7 @@ impl<'a> Engine<'a> {
         options: Options,
     ) -> Result<Self, EngineError> {
         let layers: Vec<Layer<'a>> = blob.layers().collect();
-        let plan = plan::plan(blob.scheme(), blob.input(), &layers, options.l2_bytes);
+        let plan = plan::plan(blob.scheme(), blob.input(), &layers, options.l2_bytes, executor.n_threads());
         let need = plan.arena_bytes;
         if need > options.max_arena_bytes {
             return Err(EngineError::Arena { need, limit: options.max_arena_bytes });
@@ -184,7 +187,8 @@ impl<'a> Engine<'a> {
         if picture.len() != expected {
             return Err(EngineError::Input { found: picture.len(), expected });
         }
-        let context = Context { layers: &self.layers, kernel: self.kernel, executor: self.executor };
+        let (layers, tilings) = (&self.layers, &self.plan.tilings);
+        let context = Context { layers, kernel: self.kernel, executor: self.executor, tilings };
         let bytes = self.arena.as_mut_bytes();
         let now = || self.clock.map_or(0, |clock| clock());
         self.profile.fill(0);
@@ -208,7 +212,13 @@ impl Context<'_, '_> {
         let layer = &self.layers[step.layer_idx];
         move_rows(step, bytes);
         match layer.op {
-            LayerOp::Conv { linear, .. } => self.linear(step, layer, &linear, false, bytes),
+            LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
+                (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
+                    let filters = winograd::Filters { layer, weights, params, tiling };
+                    self.winograd(step, &filters, scratch, bytes);
+                }
+                _ => self.linear(step, layer, &linear, false, bytes),
+            },
             LayerOp::MaxPool { .. } => self.max_pool(step, layer, bytes),
             LayerOp::GlobalAvgPool { multiplier, shift } => {
                 pooling::global_avg(step, layer, multiplier, shift, scratch, bytes);

@@ -14,7 +14,10 @@
 use core::arch::x86_64 as avx;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, tiles};
+use super::{
+    F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap,
+    avx2_winograd, tiles,
+};
 
 pub(super) const NAME: &str = "x86_64-s8-avx2";
 
@@ -79,6 +82,24 @@ impl Kernel for Avx2 {
             }
         }
     }
+
+    fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
+        tile.check(taps);
+        // SAFETY: `self` proves the CPU features; the extents are checked.
+        unsafe { avx2_winograd::input(tile, taps) };
+    }
+
+    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
+        tap.check(sums);
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd::tap(tap, sums) };
+    }
+
+    fn winograd_output(&self, tile: &WinogradOutput<'_>) {
+        tile.check();
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd::output(tile) };
+    }
 }
 
 /// One tile of `P` pixels.
@@ -124,30 +145,35 @@ unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, out: &S8Out
     }
 }
 
+/// Requantizes 8 accumulators: the output word.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn requantized(acc: avx::__m256i, requant: &Requant<'_>) -> u64 {
+    let (multiplier, shift) = (load_i32(requant.multiplier), load_i32(requant.shift));
+    let half = avx::_mm256_set1_epi64x(1 << 30);
+    let odd = |v| avx::_mm256_srli_epi64::<32>(v);
+    let even = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(acc, multiplier), half);
+    let odds = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(odd(acc), odd(multiplier)), half);
+    // Bits 31..63 of every product, moved to where its channel's 32 bits are.
+    let even = avx::_mm256_srli_epi64::<31>(even);
+    let odds = avx::_mm256_slli_epi64::<1>(odds);
+    let high = avx::_mm256_blend_epi32::<0b1010_1010>(even, odds);
+    // 2^(shift - 1), and 0 for shift 0.
+    let round = avx::_mm256_srli_epi32::<1>(avx::_mm256_sllv_epi32(avx::_mm256_set1_epi32(1), shift));
+    let rounded = avx::_mm256_srav_epi32(avx::_mm256_add_epi32(high, round), shift);
+    let (low, high) = (avx::_mm256_castsi256_si128(rounded), avx::_mm256_extracti128_si256::<1>(rounded));
+    let zero_point = avx::_mm_set1_epi16(requant.zero_point.into());
+    let channels = avx::_mm_adds_epi16(avx::_mm_packs_epi32(low, high), zero_point);
+    avx::_mm_cvtsi128_si64(avx::_mm_packs_epi16(channels, channels)).cast_unsigned()
+}
+
 /// Requantizes and stores pixel `p`'s 8 accumulators.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn finish(acc: avx::__m256i, p: usize, out: &S8Output<'_>) {
     match *out {
         S8Output::Activations { requant, words, stride } => {
-            let (multiplier, shift) = (load_i32(requant.multiplier), load_i32(requant.shift));
-            let half = avx::_mm256_set1_epi64x(1 << 30);
-            let odd = |v| avx::_mm256_srli_epi64::<32>(v);
-            let even = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(acc, multiplier), half);
-            let odds = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(odd(acc), odd(multiplier)), half);
-            // Bits 31..63 of every product, moved to where its channel's 32 bits are.
-            let even = avx::_mm256_srli_epi64::<31>(even);
-            let odds = avx::_mm256_slli_epi64::<1>(odds);
-            let high = avx::_mm256_blend_epi32::<0b1010_1010>(even, odds);
-            // 2^(shift - 1), and 0 for shift 0.
-            let round = avx::_mm256_srli_epi32::<1>(avx::_mm256_sllv_epi32(avx::_mm256_set1_epi32(1), shift));
-            let rounded = avx::_mm256_srav_epi32(avx::_mm256_add_epi32(high, round), shift);
-            let (low, high) =
-                (avx::_mm256_castsi256_si128(rounded), avx::_mm256_extracti128_si256::<1>(rounded));
-            let zero_point = avx::_mm_set1_epi16(requant.zero_point.into());
-            let channels = avx::_mm_adds_epi16(avx::_mm_packs_epi32(low, high), zero_point);
-            let word = avx::_mm_cvtsi128_si64(avx::_mm_packs_epi16(channels, channels));
-            words[p * stride].store(word.cast_unsigned(), Relaxed);
+            words[p * stride].store(requantized(acc, &requant), Relaxed);
         }
         S8Output::Accumulators(words) => store_pairs(&words[p * 4..p * 4 + 4], acc),
     }
@@ -194,7 +220,7 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn load_i32(values: &[i32; GROUP]) -> avx::__m256i {
+pub(super) fn load_i32(values: &[i32; GROUP]) -> avx::__m256i {
     // SAFETY: 8 values of 4 bytes.
     unsafe { avx::_mm256_loadu_si256(values.as_ptr().cast()) }
 }

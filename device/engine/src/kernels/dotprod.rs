@@ -14,7 +14,9 @@
 use core::arch::{aarch64 as neon, asm};
 
 use super::neon::{Finish, f16, prefetch};
-use super::{F16Strip, Kernel, S8Output, S8Strip, tiles};
+use super::{
+    F16Strip, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap, neon_winograd, tiles,
+};
 
 pub(super) const NAME: &str = "aarch64-s8-dotprod";
 
@@ -43,6 +45,18 @@ impl Kernel for Dotprod {
 
     fn f16(&self, strip: &F16Strip<'_>) {
         f16(strip);
+    }
+
+    fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
+        neon_winograd::input(tile, taps);
+    }
+
+    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
+        neon_winograd::tap(tap, sums);
+    }
+
+    fn winograd_output(&self, tile: &WinogradOutput<'_>) {
+        neon_winograd::output(tile);
     }
 }
 

@@ -40,13 +40,20 @@ macro_rules! cpu_has {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd;
 mod scalar;
+mod winograd;
+
+pub use winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradTap};
 
 /// A kernel of the table.
 #[derive(Debug)]
@@ -226,6 +233,27 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// # Panics
     /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn f16(&self, strip: &F16Strip<'_>);
+
+    /// Transforms a tile's window into its 36 taps.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`]; so do the other two.
+    fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]);
+
+    /// Multiplies a batch of tiles at one tap: tile `p`'s 8 sums become `sums[p * 8 .. p * 8 + 8]`, modulo 2^32.
+    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]);
+
+    /// Transforms a tile's sums back, requantizes and stores its pixels.
+    fn winograd_output(&self, tile: &WinogradOutput<'_>);
+}
+
+impl Requant<'_> {
+    fn check(&self) {
+        for (&multiplier, &shift) in self.multiplier.iter().zip(self.shift) {
+            assert!(multiplier >= 0, "multiplier {multiplier} is negative");
+            assert!((0..=31).contains(&shift), "shift {shift} is outside 0..=31");
+        }
+    }
 }
 
 impl S8Strip<'_> {
@@ -244,10 +272,7 @@ impl S8Strip<'_> {
         match out {
             S8Output::Activations { requant, words, stride } => {
                 check_words(words.len(), self.n_pixels, *stride, 1);
-                for (&multiplier, &shift) in requant.multiplier.iter().zip(requant.shift) {
-                    assert!(multiplier >= 0, "multiplier {multiplier} is negative");
-                    assert!((0..=31).contains(&shift), "shift {shift} is outside 0..=31");
-                }
+                requant.check();
             }
             S8Output::Accumulators(words) => check_words(words.len(), self.n_pixels, 4, 4),
         }
@@ -311,8 +336,7 @@ fn check_words(len: usize, n_pixels: usize, stride: usize, width: usize) {
 
 /// Cuts `n` pixels into as few tiles of at most `widest` as there must be, as even as can be: two tiles of 7
 /// keep the pipes busier than 8 and 6. Gives (first pixel, pixels).
-#[allow(dead_code)] // an architecture may have the scalar row only
-fn tiles(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn tiles(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
     let n_tiles = n.div_ceil(widest);
     let (width, wider) = (n / n_tiles, n % n_tiles);
     let mut first = 0;

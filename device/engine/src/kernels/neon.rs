@@ -16,7 +16,10 @@
 use core::arch::{aarch64 as neon, asm};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, tiles};
+use super::{
+    F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap, neon_winograd,
+    tiles,
+};
 
 pub(super) const NAME: &str = "aarch64-s8-neon";
 
@@ -46,6 +49,18 @@ impl Kernel for Neon {
 
     fn f16(&self, strip: &F16Strip<'_>) {
         f16(strip);
+    }
+
+    fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
+        neon_winograd::input(tile, taps);
+    }
+
+    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
+        neon_winograd::tap(tap, sums);
+    }
+
+    fn winograd_output(&self, tile: &WinogradOutput<'_>) {
+        neon_winograd::output(tile);
     }
 }
 
@@ -201,7 +216,8 @@ impl<'a> Finish<'a> {
 }
 
 #[target_feature(enable = "neon")]
-fn load_i32(values: &[i32; GROUP]) -> [neon::int32x4_t; 2] {
+#[inline]
+pub(super) fn load_i32(values: &[i32; GROUP]) -> [neon::int32x4_t; 2] {
     // SAFETY: 8 values, 4 a load.
     unsafe { [neon::vld1q_s32(values.as_ptr()), neon::vld1q_s32(values.as_ptr().add(4))] }
 }

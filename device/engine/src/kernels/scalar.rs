@@ -4,14 +4,18 @@
 //! acc[p][o] = bias[o] + sum over r, k of input[p * pixel_stride + r * run_stride + k] * w(r, k, o)
 //! w(r, k, o) = weights[r * run_len * 8 + (k / 4) * 32 + o * 4 + k % 4]     int8
 //! w(r, k, o) = weights[(r * run_len + k) * 8 + o]                          f16
+//!
+//! taps[i][j] = (B x B')[i][j]     sums[p][o] = sum over c of values[c / 8][p][c % 8] * weights[c][o]
+//! pixel[i][j] = requantize(exact((A sums A')[i][j]))                       Winograd
 //! ```
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use half::f16;
 use vgg_edge_blob::requant::requantize;
+use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
 
-use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip};
+use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap};
 
 pub(super) const NAME: &str = "generic-s8-scalar";
 pub(super) const KERNEL: &dyn Kernel = &Scalar;
@@ -65,6 +69,84 @@ impl Kernel for Scalar {
             store_pairs(&strip.words[p * strip.stride..], acc.map(|a| finish(a, strip.relu)));
         }
     }
+
+    fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
+        tile.check(taps);
+        for c in 0..tile.channels {
+            let columns = tile
+                .columns
+                .map(|column| to_taps(tile.rows.map(|row| i16::from(tile.input[row + column + c]))));
+            let place = c / GROUP * tile.group_stride + c % GROUP;
+            for i in 0..WINDOW {
+                for (j, value) in to_taps(columns.map(|column| column[i])).into_iter().enumerate() {
+                    taps[(i * WINDOW + j) * tile.tap_stride + place] = value;
+                }
+            }
+        }
+    }
+
+    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
+        tap.check(sums);
+        for (p, sums) in sums.chunks_exact_mut(GROUP).take(tap.n_tiles).enumerate() {
+            sums.fill(0);
+            for (c, weights) in tap.weights.chunks_exact(GROUP).take(tap.channels).enumerate() {
+                let value = tap.values[(c / GROUP * tap.n_tiles + p) * GROUP + c % GROUP];
+                for (sum, &weight) in sums.iter_mut().zip(weights) {
+                    *sum = sum.wrapping_add(i32::from(value) * i32::from(weight));
+                }
+            }
+        }
+    }
+
+    fn winograd_output(&self, tile: &WinogradOutput<'_>) {
+        tile.check();
+        let requant = &tile.requant;
+        let mut pixels = [[[0; GROUP]; TILE]; TILE];
+        for o in 0..GROUP {
+            let bias = |tap: usize| if tap == BIAS_TAP { start(tile.bias[o]) } else { 0 };
+            let sum = |tap: usize| tile.sums[tap * tile.tap_stride + o].wrapping_add(bias(tap));
+            let rows: [_; WINDOW] =
+                core::array::from_fn(|j| from_taps(core::array::from_fn(|i| sum(i * WINDOW + j))));
+            for (i, pixels) in pixels.iter_mut().enumerate() {
+                for (pixel, y) in pixels.iter_mut().zip(from_taps(rows.map(|column| column[i]))) {
+                    let (multiplier, shift) = (requant.multiplier[o], requant.shift[o]);
+                    pixel[o] = requantize(exact(y), multiplier, shift, requant.zero_point) as u8;
+                }
+            }
+        }
+        for (y, pixels) in pixels.iter().enumerate().take(tile.n_rows) {
+            for (x, pixel) in pixels.iter().enumerate().take(tile.n_columns) {
+                let place = y * tile.row_stride + x * tile.pixel_stride;
+                tile.words[place].store(u64::from_le_bytes(*pixel), Relaxed);
+            }
+        }
+    }
+}
+
+/// `B x`, one value a row: the matrix of `vgg_edge_blob::winograd`, shared terms once.
+fn to_taps(x: [i16; WINDOW]) -> [i16; WINDOW] {
+    let (even, odd) = (x[4] - x[2], x[3] - x[1]);
+    let (even4, odd4) = (4 * x[2] - x[4], 4 * x[1] - x[3]);
+    [
+        4 * (x[0] - x[2]) + even,
+        odd4 + even4,
+        odd4 - even4,
+        even + 2 * odd,
+        even - 2 * odd,
+        (x[5] - x[3]) - 4 * odd,
+    ]
+}
+
+/// `A m`, one sum a row, modulo 2^32.
+fn from_taps(m: [i32; WINDOW]) -> [i32; TILE] {
+    let (a, b) = (m[1].wrapping_add(m[2]), m[1].wrapping_sub(m[2]));
+    let (c, d2) = (m[3].wrapping_add(m[4]), m[3].wrapping_sub(m[4]) << 1);
+    [
+        m[0].wrapping_add(a).wrapping_add(c),
+        b.wrapping_add(d2),
+        a.wrapping_add(c << 2),
+        b.wrapping_add(d2.wrapping_add(m[5]) << 2),
+    ]
 }
 
 /// Adds a run's products: 4 values times 8 channels a step.

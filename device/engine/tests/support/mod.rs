@@ -5,8 +5,8 @@
 use vgg_edge_blob::layout::{F16Params, S8Params};
 use vgg_edge_blob::requant::{Fixed, requantize};
 use vgg_edge_blob::{
-    AlignedBytes, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Preprocess,
-    Quantization, ResizeFilter, ResizeRule, Scheme, Shape, write,
+    Algorithm, AlignedBytes, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding,
+    Preprocess, Quantization, ResizeFilter, ResizeRule, Scheme, Shape, write,
 };
 
 /// xorshift64*; the same everywhere.
@@ -91,7 +91,8 @@ pub(crate) fn model(r: &mut Random, scheme: Scheme, input: Shape, parts: &[Part]
                 let per_output = c * usize::from(kernel) * usize::from(kernel);
                 zero_point = if relu { -128 } else { r.range(-100, 100) as i8 };
                 let linear = linear(r, scheme, filters, per_output, relu, pad);
-                (NewOp::Conv { kernel, linear }, block, Shape { channels: filters, ..shape })
+                let op = NewOp::Conv { kernel, algorithm: Algorithm::Direct, linear };
+                (op, block, Shape { channels: filters, ..shape })
             }
             Part::Pool { stride, padding, block } => {
                 let side = |n: u32| match padding {
@@ -147,6 +148,18 @@ pub(crate) fn model(r: &mut Random, scheme: Scheme, input: Shape, parts: &[Part]
         golden: None,
         metadata: String::new(),
     }
+}
+
+/// The same model with Winograd wherever the format has it.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn winograd_twin(mut model: NewModel) -> NewModel {
+    let behind_first = model.layers.iter_mut().skip(1);
+    for layer in behind_first.filter(|_| model.scheme == Scheme::Int8) {
+        if let NewOp::Conv { kernel: 3, algorithm, .. } = &mut layer.op {
+            *algorithm = Algorithm::WinogradF43;
+        }
+    }
+    model
 }
 
 /// The model as a blob in memory.
@@ -256,7 +269,7 @@ pub(crate) fn int8_logits(model: &NewModel, picture: &[u8]) -> Vec<f32> {
             )
         };
         match &layer.op {
-            NewOp::Conv { kernel, linear } => {
+            NewOp::Conv { kernel, linear, .. } => {
                 map = map.convolve(
                     linear.outputs,
                     *kernel,
@@ -309,7 +322,7 @@ pub(crate) fn f16_logits(model: &NewModel, picture: &[u8]) -> Vec<f32> {
             if !l.relu || acc > 0.0 { acc } else { 0.0 }
         };
         match &layer.op {
-            NewOp::Conv { kernel, linear } => {
+            NewOp::Conv { kernel, linear, .. } => {
                 map = map.convolve(linear.outputs, *kernel, |_| 0.0, |o, window| output(linear, o, window));
             }
             NewOp::MaxPool { stride, padding } => map = map.pool(u32::from(*stride), *padding),

@@ -1,0 +1,165 @@
+//! Winograd F(4x4,3x3) of the `avx2` kernel (see `avx2_winograd` in KERNELS.md).
+//!
+//! ```text
+//! input    8 channels of a window as i16, adds and shifts only
+//! tap      w = [o0 k0 k1 | o1 k0 k1 | .. | o7 k0 k1]     two channels of [k][8 outputs], interleaved
+//!          x = [tile p: k0 k1, eight times]              vpbroadcastd
+//!          vpmaddwd t, w, x; vpaddd acc[p], acc[p], t    t = o0 .. o7, i32, exact modulo 2^32
+//! output   8 channels at a time
+//! ```
+//!
+//! 12 tiles are 12 accumulators of 16 registers.
+
+#![allow(unsafe_code)] // vector instructions and their loads
+
+use core::arch::x86_64 as avx;
+use core::sync::atomic::Ordering::Relaxed;
+
+use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
+
+use super::avx2::{load_i32, requantized};
+use super::{GROUP, WinogradInput, WinogradOutput, WinogradTap};
+
+/// # Safety
+/// The CPU has AVX2; the tile is checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn input(tile: &WinogradInput<'_>, taps: &mut [i16]) {
+    for group in 0..tile.channels / GROUP {
+        let x = tile.input.as_ptr().wrapping_add(group * GROUP);
+        let columns: [_; WINDOW] = tile.columns.map(|column| {
+            to_taps(tile.rows.map(|row| {
+                // SAFETY: `check` found 8 values behind every row, column and group.
+                avx::_mm_cvtepi8_epi16(unsafe { avx::_mm_loadl_epi64(x.add(row + column).cast()) })
+            }))
+        });
+        let place = taps.as_mut_ptr().wrapping_add(group * tile.group_stride);
+        for i in 0..WINDOW {
+            for (j, value) in to_taps(columns.map(|column| column[i])).into_iter().enumerate() {
+                // SAFETY: `check` found 8 places behind every tap and group.
+                unsafe { avx::_mm_storeu_si128(place.add((i * WINDOW + j) * tile.tap_stride).cast(), value) };
+            }
+        }
+    }
+}
+
+/// `B x`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn to_taps(x: [avx::__m128i; WINDOW]) -> [avx::__m128i; WINDOW] {
+    let (even, odd) = (avx::_mm_sub_epi16(x[4], x[2]), avx::_mm_sub_epi16(x[3], x[1]));
+    let even4 = avx::_mm_sub_epi16(avx::_mm_slli_epi16::<2>(x[2]), x[4]);
+    let odd4 = avx::_mm_sub_epi16(avx::_mm_slli_epi16::<2>(x[1]), x[3]);
+    let odd2 = avx::_mm_slli_epi16::<1>(odd);
+    [
+        avx::_mm_add_epi16(avx::_mm_slli_epi16::<2>(avx::_mm_sub_epi16(x[0], x[2])), even),
+        avx::_mm_add_epi16(odd4, even4),
+        avx::_mm_sub_epi16(odd4, even4),
+        avx::_mm_add_epi16(even, odd2),
+        avx::_mm_sub_epi16(even, odd2),
+        avx::_mm_sub_epi16(avx::_mm_sub_epi16(x[5], x[3]), avx::_mm_slli_epi16::<2>(odd)),
+    ]
+}
+
+/// # Safety
+/// The CPU has AVX2; the tap is checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tap(tap: &WinogradTap<'_>, sums: &mut [i32]) {
+    // SAFETY: the caller's promise; each arm has the batch's own number of tiles.
+    unsafe {
+        match tap.n_tiles {
+            1 => multiply::<1>(tap, sums),
+            2 => multiply::<2>(tap, sums),
+            3 => multiply::<3>(tap, sums),
+            4 => multiply::<4>(tap, sums),
+            5 => multiply::<5>(tap, sums),
+            6 => multiply::<6>(tap, sums),
+            7 => multiply::<7>(tap, sums),
+            8 => multiply::<8>(tap, sums),
+            9 => multiply::<9>(tap, sums),
+            10 => multiply::<10>(tap, sums),
+            11 => multiply::<11>(tap, sums),
+            _ => multiply::<12>(tap, sums),
+        }
+    }
+}
+
+/// One tap of `P` tiles.
+///
+/// # Safety
+/// The CPU has AVX2; the tap is checked; `P` is its number of tiles.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)] // the registers are the batch's own
+unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
+    let mut acc = [avx::_mm256_setzero_si256(); P];
+    let interleave = avx::_mm256_broadcastsi128_si256(avx::_mm_setr_epi8(
+        0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
+    ));
+    let (mut x, mut w) = (tap.values.as_ptr(), tap.weights.as_ptr());
+    for _ in 0..tap.channels / GROUP {
+        for k in (0..GROUP).step_by(2) {
+            // SAFETY: `check` found `channels * 8` weights and `channels * n_tiles` values.
+            unsafe {
+                // [k: o0..3 | k+1: o0..3 | k: o4..7 | k+1: o4..7], then pairs.
+                let weights =
+                    avx::_mm256_permute4x64_epi64::<0b11_01_10_00>(avx::_mm256_loadu_si256(w.cast()));
+                let weights = avx::_mm256_shuffle_epi8(weights, interleave);
+                w = w.add(2 * GROUP);
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    let pair = x.add(p * GROUP + k).cast::<i32>().read_unaligned();
+                    let products = avx::_mm256_madd_epi16(weights, avx::_mm256_set1_epi32(pair));
+                    *acc = avx::_mm256_add_epi32(*acc, products);
+                }
+            }
+        }
+        x = x.wrapping_add(P * GROUP);
+    }
+    for (acc, sums) in acc.into_iter().zip(sums.as_chunks_mut::<GROUP>().0) {
+        // SAFETY: 8 places.
+        unsafe { avx::_mm256_storeu_si256(sums.as_mut_ptr().cast(), acc) };
+    }
+}
+
+/// # Safety
+/// The CPU has AVX2; the tile is checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn output(tile: &WinogradOutput<'_>) {
+    let inverse = avx::_mm256_set1_epi32(INVERSE_OF_9);
+    let mut columns = [[avx::_mm256_setzero_si256(); TILE]; WINDOW];
+    for (j, column) in columns.iter_mut().enumerate() {
+        let mut m = [avx::_mm256_setzero_si256(); WINDOW];
+        for (i, m) in m.iter_mut().enumerate() {
+            let tap = i * WINDOW + j;
+            let place = tile.sums.as_ptr().wrapping_add(tap * tile.tap_stride);
+            // SAFETY: `check` found 8 sums behind every tap.
+            *m = unsafe { avx::_mm256_loadu_si256(place.cast()) };
+            if tap == BIAS_TAP {
+                let start = avx::_mm256_mullo_epi32(load_i32(tile.bias), avx::_mm256_set1_epi32(SCALE));
+                *m = avx::_mm256_add_epi32(*m, start);
+            }
+        }
+        *column = from_taps(m);
+    }
+    for y in 0..tile.n_rows {
+        let sums = from_taps(columns.map(|column| column[y]));
+        for (x, sum) in sums.into_iter().enumerate().take(tile.n_columns) {
+            let acc = avx::_mm256_srai_epi32::<6>(avx::_mm256_mullo_epi32(sum, inverse));
+            let place = y * tile.row_stride + x * tile.pixel_stride;
+            tile.words[place].store(requantized(acc, &tile.requant), Relaxed);
+        }
+    }
+}
+
+/// `A m`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn from_taps(m: [avx::__m256i; WINDOW]) -> [avx::__m256i; TILE] {
+    let (a, b) = (avx::_mm256_add_epi32(m[1], m[2]), avx::_mm256_sub_epi32(m[1], m[2]));
+    let c = avx::_mm256_add_epi32(m[3], m[4]);
+    let d2 = avx::_mm256_slli_epi32::<1>(avx::_mm256_sub_epi32(m[3], m[4]));
+    [
+        avx::_mm256_add_epi32(avx::_mm256_add_epi32(m[0], a), c),
+        avx::_mm256_add_epi32(b, d2),
+        avx::_mm256_add_epi32(a, avx::_mm256_slli_epi32::<2>(c)),
+        avx::_mm256_add_epi32(b, avx::_mm256_slli_epi32::<2>(avx::_mm256_add_epi32(d2, m[5]))),
+    ]
+}

@@ -1,0 +1,141 @@
+//! What the three Winograd F(4x4,3x3) methods of a kernel take: a window, a batch at one tap, a tile of outputs.
+//!
+//! ```text
+//! window   6x6 pixels, i8 NHWC ── winograd_input ──► 36 taps, i16
+//! batch    up to 12 tiles      ── winograd_tap ────► sums of one tap, i32      [channels / 8][tiles][8] x [channels][8]
+//! tile     36 taps, i32        ── winograd_output ─► 4x4 pixels, i8            one group of 8 output channels
+//! ```
+//!
+//! Matrices and arithmetic are `vgg_edge_blob::winograd`: everything is exact modulo 2^16 and 2^32, so results are equal on
+//! every kernel, and equal to the direct convolution.
+
+use core::sync::atomic::AtomicU64;
+
+use vgg_edge_blob::winograd::{TAPS, TILE, WINDOW};
+
+use super::{GROUP, Requant};
+
+/// Most tiles of a batch: 12 times 8 i32 sums fill 24 of Arm's 32 vector registers.
+pub const MAX_BATCH: usize = 12;
+
+/// The 6x6 pixels of one tile, and where its taps go.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradInput<'a> {
+    /// Activations, NHWC.
+    pub input: &'a [i8],
+    /// First value of each row of the window. Rows that no output needs may repeat another one.
+    pub rows: [usize; WINDOW],
+    /// Values from there to the first channel of each column of the window.
+    pub columns: [usize; WINDOW],
+    /// Channels to transform, a multiple of 8.
+    pub channels: usize,
+    /// Channel `c` of tap `t` becomes `taps[t * tap_stride + c / 8 * group_stride + c % 8]`.
+    pub tap_stride: usize,
+    /// Values between groups of 8 channels.
+    pub group_stride: usize,
+}
+
+/// One tap of a batch of tiles times one group of 8 output channels.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradTap<'a> {
+    /// Transformed input, `[channels / 8][n_tiles][8]`.
+    pub values: &'a [i16],
+    /// Tiles, 1 to [`MAX_BATCH`].
+    pub n_tiles: usize,
+    /// Input channels, a multiple of 8.
+    pub channels: usize,
+    /// Transformed weights, `[channels][8]`.
+    pub weights: &'a [i16],
+}
+
+/// The sums of one tile and one group of 8 output channels, and where its pixels go.
+#[derive(Clone, Copy, Debug)]
+pub struct WinogradOutput<'a> {
+    /// Channel `o` of tap `t` is `sums[t * tap_stride + o]`.
+    pub sums: &'a [i32],
+    /// Values between taps.
+    pub tap_stride: usize,
+    /// Biases of the group, zero-point correction inside. With them, accumulators are in [-2^25, 2^25): the writer
+    /// has proved it.
+    pub bias: &'a [i32; GROUP],
+    /// The requantization of the group.
+    pub requant: Requant<'a>,
+    /// Rows of the tile that are in the map, 1 to 4.
+    pub n_rows: usize,
+    /// Columns of the tile that are in the map, 1 to 4.
+    pub n_columns: usize,
+    /// Pixel `(y, x)` becomes `words[y * row_stride + x * pixel_stride]`: 8 channels, i8, channel 0 in the lowest
+    /// byte.
+    pub words: &'a [AtomicU64],
+    /// Words between rows.
+    pub row_stride: usize,
+    /// Words between neighbouring pixels.
+    pub pixel_stride: usize,
+}
+
+impl WinogradInput<'_> {
+    /// Checks every extent against its slice, once a call, so that a kernel may then read and write by pointer.
+    pub(super) fn check(&self, taps: &[i16]) {
+        let Self { rows, columns, channels, tap_stride, group_stride, .. } = *self;
+        check_channels(channels);
+        let last = |places: [usize; WINDOW]| places.into_iter().fold(0, Ord::max);
+        let end = last(rows).checked_add(last(columns)).and_then(|n| n.checked_add(channels));
+        check_end("input", self.input.len(), end);
+        let last_tap = (TAPS - 1).checked_mul(tap_stride);
+        let last_group = (channels / GROUP - 1).checked_mul(group_stride);
+        check_end(
+            "taps",
+            taps.len(),
+            last_tap.zip(last_group).and_then(|(t, g)| t.checked_add(g)?.checked_add(GROUP)),
+        );
+    }
+}
+
+impl WinogradTap<'_> {
+    /// Checks every extent against its slice, as for [`WinogradInput`].
+    pub(super) fn check(&self, sums: &[i32]) {
+        let Self { n_tiles, channels, .. } = *self;
+        check_channels(channels);
+        assert!((1..=MAX_BATCH).contains(&n_tiles), "{n_tiles} tiles, expected 1 to {MAX_BATCH}");
+        check_end("values", self.values.len(), channels.checked_mul(n_tiles));
+        check_end("weights", self.weights.len(), channels.checked_mul(GROUP));
+        check_end("sums", sums.len(), Some(n_tiles * GROUP));
+    }
+}
+
+impl WinogradOutput<'_> {
+    /// Checks every extent against its slice, as for [`WinogradInput`].
+    pub(super) fn check(&self) {
+        let Self { n_rows, n_columns, row_stride, pixel_stride, .. } = *self;
+        let inside = |n: usize| (1..=TILE).contains(&n);
+        assert!(
+            inside(n_rows) && inside(n_columns),
+            "tile of {n_rows}x{n_columns}, expected 1 to {TILE} a side"
+        );
+        check_end(
+            "sums",
+            self.sums.len(),
+            (TAPS - 1).checked_mul(self.tap_stride).and_then(|n| n.checked_add(GROUP)),
+        );
+        let last_row = (n_rows - 1).checked_mul(row_stride);
+        let last_column = (n_columns - 1).checked_mul(pixel_stride);
+        check_end(
+            "output",
+            self.words.len(),
+            last_row.zip(last_column).and_then(|(r, c)| r.checked_add(c)?.checked_add(1)),
+        );
+        self.requant.check();
+    }
+}
+
+fn check_channels(channels: usize) {
+    assert!(
+        channels > 0 && channels.is_multiple_of(GROUP),
+        "{channels} channels, expected a multiple of {GROUP}"
+    );
+}
+
+/// Checks that a slice of `len` values reaches to `end`, which is `None` beyond all addresses.
+fn check_end(what: &str, len: usize, end: Option<usize>) {
+    assert!(end.is_some_and(|end| end <= len), "{what} has {len} values, too few: {end:?} needed");
+}

@@ -1,0 +1,487 @@
+//! The Winograd methods of every kernel of the table: each gives the values of `scalar`, and `scalar` those of the matrices.
+//!
+//! ```text
+//! VGG_EDGE_EXPECT_KERNELS="i8mm dotprod neon scalar" cargo test --test winograd -- --nocapture
+//! ```
+//!
+//! Then whole layers: the bytes of direct convolution, whatever the shape, the cache and the number of threads.
+
+#[allow(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use support::{Part, Random, blob_bytes, int8_logits, model, winograd_twin};
+use vgg_edge_blob::requant::requantize;
+use vgg_edge_blob::winograd::{LIMIT, TAPS, TILE, WINDOW};
+use vgg_edge_blob::{Blob, NewLinear, NewModel, NewOp, NewWeights, Scheme, Shape};
+use vgg_edge_engine::kernels::{
+    GROUP, Kernel, MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradTap, available, by_name,
+    variant,
+};
+use vgg_edge_engine::pool::{Executor, Pool, Serial};
+use vgg_edge_engine::{Engine, Options};
+
+const SEED: u64 = 0x5eed_2026_1124_0002;
+const CANARY: u64 = 0xdead_beef_0bad_cafe;
+
+const B: [[i64; 6]; 6] = [
+    [4, 0, -5, 0, 1, 0],
+    [0, 4, 4, -1, -1, 0],
+    [0, 4, -4, -1, 1, 0],
+    [0, -2, -1, 2, 1, 0],
+    [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+];
+const A: [[i64; 6]; 4] = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 4]];
+
+fn scalar() -> &'static dyn Kernel {
+    by_name("scalar").unwrap()
+}
+
+fn random() -> Random {
+    println!("seed {SEED:#x}");
+    Random(SEED)
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(kernel: &dyn Kernel, what: &str, found: &[T], expected: &[T]) {
+    if let Some(i) = found.iter().zip(expected).position(|(f, e)| f != e) {
+        panic!("{}: {what}, value {i}: found {:?}, expected {:?}", kernel.name(), found[i], expected[i]);
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
+#[test]
+fn the_expected_rows_run() {
+    let names: Vec<_> = available().map(|kernel| variant(kernel.name())).collect();
+    println!("kernels: {} (seed {SEED:#x})", names.join(" "));
+    if let Ok(expected) = std::env::var("VGG_EDGE_EXPECT_KERNELS") {
+        assert_eq!(names.join(" "), expected, "kernels of this CPU, best first");
+    }
+}
+
+/// A window's data, its rows and columns anywhere.
+struct Window {
+    input: Vec<i8>,
+    rows: [usize; WINDOW],
+    columns: [usize; WINDOW],
+    channels: usize,
+    tap_stride: usize,
+    group_stride: usize,
+}
+
+impl Window {
+    fn new(r: &mut Random, channels: usize, value: impl Fn(&mut Random) -> i8) -> Self {
+        let mut places = || core::array::from_fn(|_| r.range(0, 50) as usize);
+        let (rows, columns): ([usize; WINDOW], [usize; WINDOW]) = (places(), places());
+        let len = rows.iter().max().unwrap() + columns.iter().max().unwrap() + channels;
+        let input = (0..len).map(|_| value(r)).collect();
+        let (group_stride, gap) = (GROUP * r.range(1, 12) as usize, r.range(0, 40) as usize);
+        let tap_stride = channels / GROUP * group_stride + gap;
+        Self { input, rows, columns, channels, tap_stride, group_stride }
+    }
+
+    fn taps(&self, kernel: &dyn Kernel) -> Vec<i16> {
+        let last_group = (self.channels / GROUP - 1) * self.group_stride;
+        let mut taps = vec![0x5a5a; (TAPS - 1) * self.tap_stride + last_group + GROUP];
+        let &Self { ref input, rows, columns, channels, tap_stride, group_stride } = self;
+        let window = WinogradInput { input, rows, columns, channels, tap_stride, group_stride };
+        kernel.winograd_input(&window, &mut taps);
+        taps
+    }
+
+    fn check(&self) {
+        let expected = self.taps(scalar());
+        for kernel in available() {
+            same(kernel, "taps", &self.taps(kernel), &expected);
+        }
+    }
+}
+
+#[test]
+fn input_scalar_is_the_matrix() {
+    let r = &mut random();
+    for extreme in [false, true] {
+        let w =
+            Window::new(
+                r,
+                16,
+                |r| if !extreme || r.range(0, 1) == 0 { r.range(-128, 127) as i8 } else { -128 },
+            );
+        let taps = w.taps(scalar());
+        for (c, i, j) in (0..16).flat_map(|c| (0..TAPS).map(move |t| (c, t / 6, t % 6))) {
+            let value = |y: usize, x: usize| i64::from(w.input[w.rows[y] + w.columns[x] + c]);
+            let terms = (0..TAPS).map(|t| B[i][t / 6] * B[j][t % 6] * value(t / 6, t % 6));
+            let place = (i * 6 + j) * w.tap_stride + c / 8 * w.group_stride + c % 8;
+            assert_eq!(i64::from(taps[place]), terms.sum::<i64>(), "channel {c}, tap ({i}, {j})");
+        }
+    }
+}
+
+#[test]
+fn input_any_channels_and_strides() {
+    let r = &mut random();
+    for channels in (8..=72).step_by(8) {
+        for _ in 0..8 {
+            Window::new(r, channels, |r| r.range(-128, 127) as i8).check();
+        }
+    }
+}
+
+#[test]
+fn input_extremes() {
+    let r = &mut random();
+    for _ in 0..32 {
+        Window::new(r, 24, |r| if r.range(0, 1) == 0 { -128 } else { 127 }).check();
+    }
+    // The largest tap there is: signs as in B's first row, both ways.
+    let mut w = Window::new(r, 8, |_| 0);
+    (w.rows, w.columns) = ([0, 1, 2, 3, 4, 5].map(|y| y * 48), [0, 1, 2, 3, 4, 5].map(|x| x * 8));
+    let signs: Vec<i64> = (0..36).map(|t| B[0][t / 6] * B[0][t % 6]).collect();
+    w.input = (0..36 * 8).map(|i| if signs[i / 8] > 0 { 127 } else { -128 }).collect();
+    w.check();
+    assert_eq!(w.taps(scalar())[0], 127 * 50 + 128 * 50);
+}
+
+fn sums(kernel: &dyn Kernel, n_tiles: usize, channels: usize, values: &[i16], weights: &[i16]) -> Vec<i32> {
+    // One more tile's sums, which must stay as they are.
+    let mut sums = vec![0x5a5a_5a5a; (n_tiles + 1) * GROUP];
+    kernel.winograd_tap(&WinogradTap { values, n_tiles, channels, weights }, &mut sums);
+    assert!(sums[n_tiles * GROUP..].iter().all(|s| *s == 0x5a5a_5a5a), "{}", kernel.name());
+    sums
+}
+
+fn check_tap(n_tiles: usize, channels: usize, values: &[i16], weights: &[i16]) {
+    let expected = sums(scalar(), n_tiles, channels, values, weights);
+    for kernel in available() {
+        let what = format!("{n_tiles} tiles, {channels} channels");
+        same(kernel, &what, &sums(kernel, n_tiles, channels, values, weights), &expected);
+    }
+}
+
+#[test]
+fn tap_scalar_is_the_index_equation() {
+    let r = &mut random();
+    let (n_tiles, channels) = (3, 16);
+    let values: Vec<i16> = (0..n_tiles * channels).map(|_| r.range(-12800, 12800) as i16).collect();
+    let weights: Vec<i16> = (0..channels * GROUP).map(|_| r.range(-18288, 18288) as i16).collect();
+    let found = sums(scalar(), n_tiles, channels, &values, &weights);
+    for (p, o) in (0..n_tiles).flat_map(|p| (0..GROUP).map(move |o| (p, o))) {
+        let value = |c: usize| i64::from(values[(c / 8 * n_tiles + p) * 8 + c % 8]);
+        let sum: i64 = (0..channels).map(|c| value(c) * i64::from(weights[c * 8 + o])).sum();
+        assert_eq!(found[p * GROUP + o], sum as i32);
+    }
+}
+
+#[test]
+fn tap_every_batch_and_depth() {
+    let r = &mut random();
+    for n_tiles in 1..=MAX_BATCH {
+        // 512 channels of 9 taps are accumulators of 4608 products.
+        for channels in [8, 16, 24, 32, 40, 64, 136, 512] {
+            let values: Vec<i16> = (0..n_tiles * channels).map(|_| r.range(-12800, 12800) as i16).collect();
+            let weights: Vec<i16> = (0..channels * GROUP).map(|_| r.range(-18288, 18288) as i16).collect();
+            check_tap(n_tiles, channels, &values, &weights);
+        }
+    }
+}
+
+/// A broken file may hold any i16: sums wrap, on every kernel in the same way.
+#[test]
+fn tap_extremes_wrap() {
+    for n_tiles in [1, 7, 12] {
+        for (value, weight) in [(i16::MIN, i16::MIN), (i16::MAX, i16::MIN), (-12800, 18288), (12800, 18288)] {
+            let (values, weights) = (vec![value; n_tiles * 512], vec![weight; 512 * GROUP]);
+            check_tap(n_tiles, 512, &values, &weights);
+            let expected = 512 * i64::from(value) * i64::from(weight);
+            assert_eq!(sums(scalar(), n_tiles, 512, &values, &weights)[0], expected as i32);
+        }
+    }
+}
+
+/// A tile of sums, and what its pixels are made with.
+struct Tile {
+    sums: Vec<i32>,
+    tap_stride: usize,
+    bias: [i32; GROUP],
+    multiplier: [i32; GROUP],
+    shift: [i32; GROUP],
+    zero_point: i8,
+    row_stride: usize,
+    pixel_stride: usize,
+}
+
+impl Tile {
+    fn new(r: &mut Random) -> Self {
+        let tap_stride = GROUP * r.range(1, 12) as usize;
+        Self {
+            sums: (0..(TAPS - 1) * tap_stride + GROUP).map(|_| r.next() as i32).collect(),
+            tap_stride,
+            bias: core::array::from_fn(|_| r.next() as i32),
+            multiplier: core::array::from_fn(|_| r.range(1 << 30, (1 << 31) - 1) as i32),
+            shift: core::array::from_fn(|_| r.range(14, 20) as i32),
+            zero_point: r.range(-128, 127) as i8,
+            row_stride: 4 * 9 + r.range(0, 9) as usize,
+            pixel_stride: r.range(1, 9) as usize,
+        }
+    }
+
+    fn pixels(&self, kernel: &dyn Kernel, n_rows: usize, n_columns: usize) -> Vec<u64> {
+        let len = (n_rows - 1) * self.row_stride + (n_columns - 1) * self.pixel_stride + 1;
+        let words: Vec<AtomicU64> = (0..len + 1).map(|_| AtomicU64::new(CANARY)).collect();
+        kernel.winograd_output(&WinogradOutput {
+            sums: &self.sums,
+            tap_stride: self.tap_stride,
+            bias: &self.bias,
+            requant: Requant {
+                multiplier: &self.multiplier,
+                shift: &self.shift,
+                zero_point: self.zero_point,
+            },
+            n_rows,
+            n_columns,
+            words: &words[..len],
+            row_stride: self.row_stride,
+            pixel_stride: self.pixel_stride,
+        });
+        words.iter().map(|w| w.load(Relaxed)).collect()
+    }
+
+    fn check(&self) {
+        for (n_rows, n_columns) in (1..=TILE).flat_map(|y| (1..=TILE).map(move |x| (y, x))) {
+            let expected = self.pixels(scalar(), n_rows, n_columns);
+            assert_eq!(expected[expected.len() - 1], CANARY);
+            for kernel in available() {
+                let what = format!("tile of {n_rows}x{n_columns}");
+                same(kernel, &what, &self.pixels(kernel, n_rows, n_columns), &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn output_scalar_is_the_matrix() {
+    let r = &mut random();
+    let mut tile = Tile::new(r);
+    // Accumulators up to the limits, made from sums that have wrapped: any 16 there are, and the taps that give them.
+    for _ in 0..20 {
+        tile.bias = core::array::from_fn(|_| r.range(-LIMIT / 2, LIMIT / 2) as i32);
+        // Multiples of 576 in tap (1, 1) reach all pixels alike.
+        let acc: [i64; GROUP] = core::array::from_fn(|_| r.range(-LIMIT / 2, LIMIT / 2 - 1));
+        tile.sums.fill(0);
+        for (o, acc) in acc.iter().enumerate() {
+            tile.sums[7 * tile.tap_stride + o] = (576 * acc) as i32;
+        }
+        let words = tile.pixels(scalar(), 4, 4);
+        for (o, acc) in acc.iter().enumerate() {
+            let whole = (acc + i64::from(tile.bias[o])) as i32;
+            let expected = requantize(whole, tile.multiplier[o], tile.shift[o], tile.zero_point);
+            let found =
+                |y: usize, x: usize| (words[y * tile.row_stride + x * tile.pixel_stride] >> (8 * o)) as i8;
+            assert!((0..16).all(|p| found(p / 4, p % 4) == expected));
+        }
+    }
+    // A sum of 576 * 2^20 at any one tap reaches each pixel as A says.
+    tile.bias.fill(0);
+    (tile.multiplier, tile.shift, tile.zero_point) = ([1 << 30; GROUP], [21; GROUP], 0);
+    for tap in 0..TAPS {
+        tile.sums.fill(0);
+        tile.sums[tap * tile.tap_stride] = 576 << 18;
+        let words = tile.pixels(scalar(), 4, 4);
+        for (y, x) in (0..16).map(|p| (p / 4, p % 4)) {
+            let acc = (A[y][tap / 6] * A[x][tap % 6]) << 18;
+            // 64 * 2^18 is still below 2^25.
+            let expected = requantize(acc as i32, 1 << 30, 21, 0);
+            assert_eq!(
+                words[y * tile.row_stride + x * tile.pixel_stride] as i8,
+                expected,
+                "tap {tap}, ({y}, {x})"
+            );
+        }
+    }
+}
+
+#[test]
+fn output_every_part_of_a_tile() {
+    let r = &mut random();
+    for _ in 0..20 {
+        Tile::new(r).check();
+    }
+}
+
+#[test]
+fn output_extremes() {
+    let r = &mut random();
+    for sum in [i32::MIN, -1, 0, 1, i32::MAX] {
+        for (multiplier, shift) in [(0, 0), (i32::MAX, 0), (1 << 30, 31), (i32::MAX, 31), (1, 1)] {
+            for zero_point in [-128, 0, 127] {
+                let mut tile = Tile::new(r);
+                tile.sums.fill(sum);
+                (tile.multiplier, tile.shift) = ([multiplier; GROUP], [shift; GROUP]);
+                (tile.bias, tile.zero_point) = ([sum; GROUP], zero_point);
+                tile.check();
+            }
+        }
+    }
+}
+
+#[test]
+fn short_slices_and_bad_extents_panic() {
+    let r = &mut random();
+    let w = Window::new(r, 8, |_| 0);
+    let input = w.input.as_slice();
+    let (rows, columns) = (w.rows, w.columns);
+    let window = WinogradInput { input, rows, columns, channels: 8, tap_stride: 8, group_stride: 8 };
+    let bad: [(WinogradInput<'_>, usize, &str); 5] = [
+        (WinogradInput { input: &input[1..], ..window }, TAPS * 8, "input has"),
+        (window, TAPS * 8 - 1, "taps has 287 values, too few: Some(288) needed"),
+        (WinogradInput { channels: 12, ..window }, TAPS * 8, "12 channels, expected a multiple of 8"),
+        (WinogradInput { channels: 0, ..window }, TAPS * 8, "0 channels"),
+        (WinogradInput { rows: [usize::MAX; WINDOW], ..window }, TAPS * 8, "input has"),
+    ];
+    let (values, weights) = ([0; 16], [0; 64]);
+    let tap = WinogradTap { values: &values, n_tiles: 2, channels: 8, weights: &weights };
+    let bad_taps = [
+        (WinogradTap { values: &values[1..], ..tap }, "values has 15"),
+        (WinogradTap { weights: &weights[1..], ..tap }, "weights has 63"),
+        (WinogradTap { n_tiles: 0, ..tap }, "0 tiles, expected 1 to 12"),
+        (WinogradTap { n_tiles: 13, ..tap }, "13 tiles"),
+        (WinogradTap { n_tiles: 3, ..tap }, "values has 16"),
+    ];
+    let words: Vec<AtomicU64> = (0..16).map(|_| AtomicU64::new(0)).collect();
+    let sums = [0; TAPS * 8];
+    let requant = Requant { multiplier: &[1; GROUP], shift: &[1; GROUP], zero_point: 0 };
+    let output = WinogradOutput {
+        sums: &sums,
+        tap_stride: 8,
+        bias: &[0; GROUP],
+        requant,
+        n_rows: 4,
+        n_columns: 4,
+        words: &words,
+        row_stride: 4,
+        pixel_stride: 1,
+    };
+    let bad_outputs = [
+        (WinogradOutput { sums: &sums[1..], ..output }, "sums has 287"),
+        (WinogradOutput { words: &words[1..], ..output }, "output has 15"),
+        (WinogradOutput { n_rows: 5, ..output }, "tile of 5x4, expected 1 to 4 a side"),
+        (WinogradOutput { n_columns: 0, ..output }, "tile of 4x0"),
+        (WinogradOutput { row_stride: usize::MAX, ..output }, "output has"),
+        (
+            WinogradOutput { requant: Requant { shift: &[32; GROUP], ..requant }, ..output },
+            "shift 32 is outside",
+        ),
+    ];
+    for kernel in available() {
+        kernel.winograd_input(&window, &mut [0; TAPS * 8]);
+        kernel.winograd_tap(&tap, &mut [0; 16]);
+        kernel.winograd_output(&output);
+        for (window, len, message) in &bad {
+            panics(kernel, message, || kernel.winograd_input(window, &mut vec![0; *len]));
+        }
+        for (tap, message) in &bad_taps {
+            panics(kernel, message, || kernel.winograd_tap(tap, &mut [0; 104]));
+        }
+        panics(kernel, "sums has 15", || kernel.winograd_tap(&tap, &mut [0; 15]));
+        for (output, message) in &bad_outputs {
+            panics(kernel, message, || kernel.winograd_output(output));
+        }
+    }
+}
+
+fn panics(kernel: &dyn Kernel, message: &str, run: impl FnOnce()) {
+    let name = kernel.name();
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).expect_err(name);
+    let found = found.downcast_ref::<String>().expect("a formatted message");
+    assert!(found.contains(message), "{name}: found {found:?}, expected {message:?}");
+}
+
+fn conv_layers(new: &mut NewModel) -> impl Iterator<Item = &mut NewLinear> {
+    new.layers.iter_mut().filter_map(|layer| match &mut layer.op {
+        NewOp::Conv { linear, .. } => Some(linear),
+        _ => None,
+    })
+}
+
+/// A 1x1 layer that makes `channels`, then a 3x3 one.
+fn layer(r: &mut Random, height: u32, width: u32, channels: u32, filters: u32) -> NewModel {
+    let conv = |kernel, filters, block| Part::Conv { kernel, filters, block };
+    let parts = [conv(1, channels, 1), conv(3, filters, 1)];
+    model(r, Scheme::Int8, Shape { height, width, channels: 3 }, &parts)
+}
+
+/// Direct and Winograd blob, every kernel, thread count and cache size: the values of plain loops.
+fn check_model(new: &NewModel, picture: &[u8], expected: Option<&[f32]>) {
+    let (direct, twin) = (blob_bytes(new), blob_bytes(&winograd_twin(new.clone())));
+    assert!(direct.as_slice() != twin.as_slice());
+    let pools: [Box<dyn Executor>; 3] =
+        [Box::new(Serial), Box::new(Pool::new(2).unwrap()), Box::new(Pool::new(4).unwrap())];
+    let mut first = expected.map(<[f32]>::to_vec);
+    for (bytes, algorithm) in [(&direct, "direct"), (&twin, "winograd")] {
+        let blob = Blob::parse(bytes.as_slice()).unwrap();
+        for kernel in available() {
+            for pool in &pools {
+                for l2_bytes in [1, 64 << 10, 1 << 20] {
+                    let options = Options { l2_bytes, ..Options::default() };
+                    let mut engine = Engine::new(&blob, kernel, pool.as_ref(), options).unwrap();
+                    let found = engine.run(picture).unwrap();
+                    let expected = first.get_or_insert_with(|| found.to_vec());
+                    let what = format!("{algorithm}, {} threads, L2 {l2_bytes}", pool.n_threads());
+                    same(kernel, &what, found, expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layers_of_every_ragged_shape() {
+    let r = &mut random();
+    let sides = [
+        (1, 1),
+        (1, 14),
+        (13, 1),
+        (2, 3),
+        (4, 4),
+        (5, 6),
+        (6, 5),
+        (7, 13),
+        (8, 9),
+        (13, 14),
+        (14, 14),
+        (3, 70),
+    ];
+    for (i, (height, width)) in sides.into_iter().enumerate() {
+        let (channels, filters) = ([8, 3, 16, 24, 40, 33][i % 6], [8, 17, 5, 32, 24][i % 5]);
+        let new = layer(r, height, width, channels, filters);
+        let picture: Vec<u8> = (0..new.input.len()).map(|_| r.range(0, 255) as u8).collect();
+        check_model(&new, &picture, Some(&int8_logits(&new, &picture)));
+    }
+}
+
+/// 512 channels: accumulators of 4608 products, up to the largest that the proof lets pass.
+#[test]
+fn accumulators_of_4608_products_up_to_the_limit() {
+    let r = &mut random();
+    for (weight, input) in [(56, 127), (56, -128), (-56, 127), (-56, -128), (0, 0)] {
+        let mut new = layer(r, 6, 5, 512, 8);
+        let mut linears = conv_layers(&mut new);
+        // Saturate the 1x1 layer's outputs, but for weight 0, which stands for random ones.
+        let NewWeights::S8(_, params) = &mut linears.next().unwrap().weights else { panic!("int8") };
+        if weight != 0 {
+            params.iter_mut().for_each(|p| p.bias = [if input > 0 { 1 << 29 } else { -(1 << 29) }; 8]);
+        }
+        let NewWeights::S8(weights, params) = &mut linears.next().unwrap().weights else { panic!("int8") };
+        for w in weights.iter_mut() {
+            *w = if weight == 0 { *w / 2 } else { weight };
+        }
+        if weight != 0 {
+            // Sums near 2^25 to steps of the output.
+            params.iter_mut().for_each(|p| p.shift = p.shift.map(|s| s + 8));
+        }
+        drop(linears);
+        let picture: Vec<u8> = (0..new.input.len()).map(|_| r.range(0, 255) as u8).collect();
+        check_model(&new, &picture, None);
+    }
+}
