@@ -289,7 +289,7 @@ fn traffic(
     let weights: usize = layers.iter().map(weight_bytes).sum();
     let windows: usize = banded.windows.iter().map(Buffer::len).sum();
     let band = (source.len() + target.len()) / n_bands;
-    let scratch = |t: &Tiling| if t.by_tap { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
+    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
     let read = if weights + windows + band + scratch <= l2 {
         weights
@@ -298,7 +298,7 @@ fn traffic(
         let of_layer = |(layer, tiling): (&Layer<'_>, &Option<Tiling>)| match tiling {
             Some(tiling) => {
                 let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(TILE);
-                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2 - l2 / 8)
+                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2)
             }
             None => weight_bytes(layer),
         };
