@@ -253,7 +253,7 @@ fn walk(
     windows
 }
 
-/// Whole map rows that one step of each layer of a block has at most, how each Winograd layer cuts its tiles for them.
+/// How each Winograd layer of a block cuts its tiles: for the most rows that one of its steps has.
 fn tilings(layers: &[Layer<'_>], most_rows: &[usize], l2: usize, n_threads: usize) -> Vec<Option<Tiling>> {
     let tiling = |(layer, rows): (&Layer<'_>, &usize)| {
         let n_tiles = n_tiles(*rows, layer.output.width as usize);
@@ -277,7 +277,7 @@ fn traffic(
         windows.iter().zip(layers).map(|(w, l)| l.output.height as usize * w.pitch() * w.value_size).sum();
     let windows: usize = windows.iter().map(Buffer::len).sum();
     let at_work = windows + maps / n_bands;
-    let scratch = |t: &Tiling| if t.by_tap { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
+    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
     let read = if weights + at_work + scratch <= l2 {
         weights
@@ -286,7 +286,7 @@ fn traffic(
         let of_layer = |(layer, tiling): (&Layer<'_>, &Option<Tiling>)| match tiling {
             Some(tiling) => {
                 let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(TILE);
-                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2 - l2 / 8)
+                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2)
             }
             None => weight_bytes(layer),
         };

@@ -1,17 +1,19 @@
 //! How a Winograd layer's tiles are cut into bands and batches, and the memory that takes.
 //!
 //! ```text
-//! map ─► bands of tiles ─► batches of up to 12 tiles        values  [batch][36 taps][channels / 8][tiles][8]     i16
-//!                                                            sums    [slot, or group x batch][36 taps][tiles][8]  i32
-//! by band   the band's values stay in the cache; each group of 8 outputs reads its weights, once a band
-//! by tap    each weight is read once; values and sums of the whole band go through memory, once
+//! map ─► bands of tiles ─► batches of up to 12 tiles     values  [batch][taps][channels / 8][tiles][8]      i16
+//!                                                         sums    [unit: group x batch][6 rows][4 columns][tiles][8]  i32
+//! by band   all taps' values of a band stay in the cache, and one unit's sums on each thread;
+//!           each group of 8 outputs reads its weights once a band
+//! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory;
+//!           bands are six times as large, and so weights are read once
 //! ```
 //!
-//! By band is for maps with many tiles, by tap for those with many weights. Which moves less is computed, not measured.
+//! By band is for maps with many tiles, by row for those with many weights. Which moves less is computed, not measured.
 
 use vgg_edge_blob::Layer;
 use vgg_edge_blob::layout::{ALIGN, GROUP, padded};
-use vgg_edge_blob::winograd::{TAPS, TILE};
+use vgg_edge_blob::winograd::{TAPS, TILE, WINDOW};
 
 use crate::kernels::{MAX_BATCH, tiles};
 
@@ -34,8 +36,8 @@ pub(crate) struct Tiling {
     pub(crate) n_groups: usize,
     /// Most tiles of a band.
     band: usize,
-    /// Tap by tap, with the sums of all groups kept, instead of group by group.
-    pub(crate) by_tap: bool,
+    /// One row of taps after the other, with the sums of all groups kept, instead of one group after the other.
+    pub(crate) by_row: bool,
     /// Threads to have tasks for.
     n_threads: usize,
 }
@@ -45,36 +47,47 @@ pub(crate) fn n_tiles(n_rows: usize, width: usize) -> usize {
     n_rows.div_ceil(TILE) * width.div_ceil(TILE)
 }
 
+/// What a layer's values and weights may take of a cache: an eighth is left to what else passes.
+fn room(l2: usize) -> usize {
+    l2 - l2 / 8
+}
+
 impl Tiling {
     /// Cuts a layer that computes `n_tiles` tiles at a time, for a cache of `l2` bytes.
     pub(crate) fn new(layer: &Layer<'_>, n_tiles: usize, l2: usize, n_threads: usize) -> Self {
         let channels = padded(layer.input.channels) as usize;
         let n_groups = padded(layer.output.channels) as usize / GROUP;
-        let whole = Self { channels, n_groups, band: n_tiles.max(1), by_tap: false, n_threads };
-        // An eighth is left to what else passes: input, output, stacks.
-        let room = l2 - l2 / 8;
-        let per_tile = whole.values_of(1);
-        let stays = |beside: usize| room.saturating_sub(beside + whole.sums_bytes()) / per_tile;
-        let (group, all) = (whole.weight_bytes() / n_groups, whole.weight_bytes());
-        let by_tap = MAX_BYTES / (per_tile + n_groups * GROUP * TAPS * 4);
-        let candidates = [(stays(all), false), (stays(group), false), (by_tap.max(1), true)];
-        let cut = |(band, by_tap): (usize, bool)| {
-            let n_bands = n_tiles.div_ceil(band.max(1)).max(1);
-            Self { band: n_tiles.div_ceil(n_bands).max(1), by_tap, ..whole }
+        let of = |band: usize, by_row| Self { channels, n_groups, band, by_row, n_threads };
+        let room = room(l2);
+        let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
+        let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
+        let stays = |tiling: &Self, beside: usize| {
+            // What one group writes for a tile: a line for each pixel, or a row's sums.
+            let written = if tiling.by_row { 4 * TILE * GROUP } else { TILE * TILE * ALIGN };
+            room.saturating_sub(beside) / (tiling.values_of(1) + written)
         };
-        let good = candidates.into_iter().filter(|(band, by_tap)| *by_tap || *band >= n_tiles.min(MAX_BATCH));
-        good.map(cut).min_by_key(|cut| cut.traffic(n_tiles, room)).unwrap_or(whole)
+        let unit = 4 * whole.unit_len(MAX_BATCH) * whole.n_slots();
+        // Between two looks at a value, the weights of up to two groups come by.
+        let by_row = stays(&rows, 2 * group / WINDOW).min(MAX_BYTES / (rows.values_of(1) + rows.sums_of(1)));
+        let candidates =
+            [(stays(&whole, all + unit), false), (stays(&whole, 2 * group + unit), false), (by_row, true)];
+        let cut = |(band, by_row): (usize, bool)| {
+            let n_bands = n_tiles.div_ceil(band.max(1)).max(1);
+            of(n_tiles.div_ceil(n_bands).max(1), by_row)
+        };
+        let good = candidates.into_iter().filter(|(band, by_row)| *by_row || *band >= n_tiles.min(MAX_BATCH));
+        good.map(cut).min_by_key(|cut| cut.traffic(n_tiles, l2)).unwrap_or(whole)
     }
 
-    /// Bytes to and from memory for `n_tiles` tiles, in a cache of `room` bytes: weights, and what does not stay.
-    pub(crate) fn traffic(&self, n_tiles: usize, room: usize) -> usize {
+    /// Bytes to and from memory for `n_tiles` tiles, with a cache of `l2` bytes: weights, and what does not stay.
+    pub(crate) fn traffic(&self, n_tiles: usize, l2: usize) -> usize {
         let weights = self.weight_bytes();
         let n_bands = n_tiles.div_ceil(self.band);
-        if self.by_tap {
-            let sums = n_tiles * self.n_groups * GROUP * TAPS * 4;
-            return weights * n_bands + 2 * (self.values_of(n_tiles) + sums);
+        if self.by_row {
+            // Sums are fetched when they are written, go out, and come back.
+            return weights * n_bands + 3 * self.sums_of(n_tiles);
         }
-        let stay = weights + self.values_of(self.band) + self.sums_bytes() <= room;
+        let stay = weights + self.values_of(self.band) + self.sums_bytes() <= room(l2);
         weights * if stay { 1 } else { n_bands }
     }
 
@@ -83,9 +96,9 @@ impl Tiling {
         tiles(n_tiles, self.band)
     }
 
-    /// Values of a batch of `n_tiles` tiles, all taps.
+    /// Values of a batch of `n_tiles` tiles: all taps, or a row of them.
     pub(crate) fn batch_len(&self, n_tiles: usize) -> usize {
-        TAPS * self.tap_len(n_tiles)
+        self.n_taps() * self.tap_len(n_tiles)
     }
 
     /// Values from one tap of a batch to the next.
@@ -94,11 +107,11 @@ impl Tiling {
     }
 
     /// Tasks of a band of `n_batches`: `(parts of the groups, parts of the batches)`. Batches first: threads then
-    /// read the same weights at the same time. By tap, groups only: each sum then has one owner.
+    /// read the same weights at the same time. By row, groups only: each sum then has one owner.
     pub(crate) fn parts(&self, n_batches: usize) -> (usize, usize) {
         let wanted = if self.n_threads == 1 { 1 } else { self.n_threads * TASKS_PER_THREAD };
-        let of_batches = if self.by_tap { 1 } else { n_batches.min(wanted) };
-        let of_groups = if self.by_tap { wanted.min(2 * self.n_threads) } else { wanted / of_batches };
+        let of_batches = if self.by_row { 1 } else { n_batches.min(wanted) };
+        let of_groups = if self.by_row { wanted.min(2 * self.n_threads) } else { wanted / of_batches };
         (of_groups.clamp(1, self.n_groups), of_batches)
     }
 
@@ -109,8 +122,8 @@ impl Tiling {
 
     /// Sums of a task of a band of `n_batches` batches of at most `widest` tiles.
     pub(crate) fn task_len(&self, n_batches: usize, widest: usize) -> usize {
-        let unit = TAPS * widest * GROUP;
-        if self.by_tap { unit * n_batches * self.n_groups.div_ceil(self.parts(n_batches).0) } else { unit }
+        let unit = self.unit_len(widest);
+        if self.by_row { unit * n_batches * self.n_groups.div_ceil(self.parts(n_batches).0) } else { unit }
     }
 
     /// Bytes of all values, a multiple of a cache line.
@@ -123,13 +136,28 @@ impl Tiling {
     pub(crate) fn sums_bytes(&self) -> usize {
         let n_batches = self.band.div_ceil(MAX_BATCH);
         // Band by band, a smaller band may have a wider batch.
-        let (n, widest) = match self.by_tap {
+        let (n, widest) = match self.by_row {
             true => (self.parts(n_batches).0, self.band.div_ceil(n_batches)),
             false => (self.n_slots(), self.band.min(MAX_BATCH)),
         };
         4 * n * self.task_len(n_batches, widest)
     }
 
+    /// Sums of one group times one batch.
+    pub(crate) fn unit_len(&self, widest: usize) -> usize {
+        WINDOW * TILE * widest * GROUP
+    }
+
+    fn n_taps(&self) -> usize {
+        if self.by_row { WINDOW } else { TAPS }
+    }
+
+    /// Bytes of the sums of all groups.
+    fn sums_of(&self, n_tiles: usize) -> usize {
+        4 * self.unit_len(n_tiles) * self.n_groups
+    }
+
+    /// Bytes of the values.
     fn values_of(&self, n_tiles: usize) -> usize {
         2 * self.batch_len(n_tiles)
     }
@@ -183,12 +211,12 @@ mod tests {
                     let weights = (channels * outputs) as usize * TAPS * 2;
                     let (values, sums) = (t.values_bytes(), t.sums_bytes());
                     assert!(values + sums <= MAX_BYTES + MAX_BYTES / 8, "layer {i}: {t:?}");
-                    if t.by_tap {
-                        assert!(i >= 3, "layer {i} with {l2}: {t:?}");
+                    if t.by_row {
+                        assert!(i >= 2, "layer {i} with {l2}: {t:?}");
                     } else {
                         assert!(values + sums + weights / t.n_groups <= l2, "layer {i} with {l2}: {t:?}");
                     }
-                    if i >= 6 && l2 >= 1 << 20 {
+                    if i >= 5 {
                         assert_eq!(t.bands(n_tiles).count(), 1, "layer {i} with {l2}: {t:?}");
                     }
                 }
@@ -206,8 +234,8 @@ mod tests {
                         let n_batches = n.div_ceil(MAX_BATCH);
                         let widest = n.div_ceil(n_batches);
                         let (of_groups, of_batches) = t.parts(n_batches);
-                        let owners = if t.by_tap { of_groups } else { t.n_slots() };
-                        assert!(!t.by_tap || of_batches == 1);
+                        let owners = if t.by_row { of_groups } else { t.n_slots() };
+                        assert!(!t.by_row || of_batches == 1);
                         let sums = 4 * owners * t.task_len(n_batches, widest);
                         assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
                         assert!(2 * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n} tiles");

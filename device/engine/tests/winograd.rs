@@ -16,7 +16,7 @@ use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::winograd::{LIMIT, TAPS, TILE, WINDOW};
 use vgg_edge_blob::{Blob, NewLinear, NewModel, NewOp, NewWeights, Scheme, Shape};
 use vgg_edge_engine::kernels::{
-    GROUP, Kernel, MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradTap, available, by_name,
+    GROUP, Kernel, MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradRow, available, by_name,
     variant,
 };
 use vgg_edge_engine::pool::{Executor, Pool, Serial};
@@ -66,6 +66,7 @@ struct Window {
     rows: [usize; WINDOW],
     columns: [usize; WINDOW],
     channels: usize,
+    tap_rows: std::ops::Range<usize>,
     tap_stride: usize,
     group_stride: usize,
 }
@@ -78,14 +79,16 @@ impl Window {
         let input = (0..len).map(|_| value(r)).collect();
         let (group_stride, gap) = (GROUP * r.range(1, 12) as usize, r.range(0, 40) as usize);
         let tap_stride = channels / GROUP * group_stride + gap;
-        Self { input, rows, columns, channels, tap_stride, group_stride }
+        Self { input, rows, columns, channels, tap_rows: 0..WINDOW, tap_stride, group_stride }
     }
 
     fn taps(&self, kernel: &dyn Kernel) -> Vec<i16> {
         let last_group = (self.channels / GROUP - 1) * self.group_stride;
-        let mut taps = vec![0x5a5a; (TAPS - 1) * self.tap_stride + last_group + GROUP];
-        let &Self { ref input, rows, columns, channels, tap_stride, group_stride } = self;
-        let window = WinogradInput { input, rows, columns, channels, tap_stride, group_stride };
+        let n_taps = self.tap_rows.len() * WINDOW;
+        let mut taps = vec![0x5a5a; (n_taps - 1) * self.tap_stride + last_group + GROUP];
+        let &Self { ref input, rows, columns, channels, tap_stride, group_stride, .. } = self;
+        let tap_rows = self.tap_rows.clone();
+        let window = WinogradInput { input, rows, columns, channels, tap_rows, tap_stride, group_stride };
         kernel.winograd_input(&window, &mut taps);
         taps
     }
@@ -129,6 +132,23 @@ fn input_any_channels_and_strides() {
 }
 
 #[test]
+fn input_any_rows_of_taps() {
+    let r = &mut random();
+    for first in 0..WINDOW {
+        for end in first + 1..=WINDOW {
+            for channels in [8, 40] {
+                let mut w = Window::new(r, channels, |r| r.range(-128, 127) as i8);
+                let all = w.taps(scalar());
+                w.tap_rows = first..end;
+                w.check();
+                let some = w.taps(scalar());
+                assert_eq!(some[..GROUP], all[first * WINDOW * w.tap_stride..][..GROUP]);
+            }
+        }
+    }
+}
+
+#[test]
 fn input_extremes() {
     let r = &mut random();
     for _ in 0..32 {
@@ -143,58 +163,80 @@ fn input_extremes() {
     assert_eq!(w.taps(scalar())[0], 127 * 50 + 128 * 50);
 }
 
-fn sums(kernel: &dyn Kernel, n_tiles: usize, channels: usize, values: &[i16], weights: &[i16]) -> Vec<i32> {
-    // One more tile's sums, which must stay as they are.
-    let mut sums = vec![0x5a5a_5a5a; (n_tiles + 1) * GROUP];
-    kernel.winograd_tap(&WinogradTap { values, n_tiles, channels, weights }, &mut sums);
-    assert!(sums[n_tiles * GROUP..].iter().all(|s| *s == 0x5a5a_5a5a), "{}", kernel.name());
-    sums
+/// A batch's values and weights; the taps of both lie as near as they may.
+struct Batch {
+    n_tiles: usize,
+    channels: usize,
+    tap_stride: usize,
+    values: Vec<i16>,
+    weights: Vec<i16>,
 }
 
-fn check_tap(n_tiles: usize, channels: usize, values: &[i16], weights: &[i16]) {
-    let expected = sums(scalar(), n_tiles, channels, values, weights);
-    for kernel in available() {
-        let what = format!("{n_tiles} tiles, {channels} channels");
-        same(kernel, &what, &sums(kernel, n_tiles, channels, values, weights), &expected);
+impl Batch {
+    fn new(r: &mut Random, n_tiles: usize, channels: usize) -> Self {
+        let tap_stride = n_tiles * channels + r.range(0, 40) as usize;
+        let n_values = 5 * tap_stride + n_tiles * channels;
+        let values = (0..n_values).map(|_| r.range(-12800, 12800) as i16).collect();
+        let weights = (0..6 * channels * GROUP).map(|_| r.range(-18288, 18288) as i16).collect();
+        Self { n_tiles, channels, tap_stride, values, weights }
+    }
+
+    fn sums(&self, kernel: &dyn Kernel) -> Vec<i32> {
+        let &Self { n_tiles, channels, tap_stride, ref values, ref weights } = self;
+        let n = 4 * n_tiles * GROUP;
+        let mut sums = vec![0x5a5a_5a5a; n + GROUP];
+        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, &mut sums);
+        assert!(sums[n..].iter().all(|s| *s == 0x5a5a_5a5a), "{}", kernel.name());
+        sums
+    }
+
+    fn check(&self) {
+        let expected = self.sums(scalar());
+        for kernel in available() {
+            let what = format!("{} tiles, {} channels", self.n_tiles, self.channels);
+            same(kernel, &what, &self.sums(kernel), &expected);
+        }
     }
 }
 
 #[test]
-fn tap_scalar_is_the_index_equation() {
+fn row_scalar_is_the_index_equation() {
     let r = &mut random();
-    let (n_tiles, channels) = (3, 16);
-    let values: Vec<i16> = (0..n_tiles * channels).map(|_| r.range(-12800, 12800) as i16).collect();
-    let weights: Vec<i16> = (0..channels * GROUP).map(|_| r.range(-18288, 18288) as i16).collect();
-    let found = sums(scalar(), n_tiles, channels, &values, &weights);
-    for (p, o) in (0..n_tiles).flat_map(|p| (0..GROUP).map(move |o| (p, o))) {
-        let value = |c: usize| i64::from(values[(c / 8 * n_tiles + p) * 8 + c % 8]);
-        let sum: i64 = (0..channels).map(|c| value(c) * i64::from(weights[c * 8 + o])).sum();
-        assert_eq!(found[p * GROUP + o], sum as i32);
+    let batch = Batch::new(r, 3, 16);
+    let found = batch.sums(scalar());
+    for (x, p, o) in (0..4).flat_map(|x| (0..24).map(move |i| (x, i / 8, i % 8))) {
+        let product = |j: usize, c: usize| {
+            let value = batch.values[j * batch.tap_stride + (c / 8 * 3 + p) * 8 + c % 8];
+            A[x][j] * i64::from(value) * i64::from(batch.weights[(j * 16 + c) * 8 + o])
+        };
+        let sum: i64 = (0..6).flat_map(|j| (0..16).map(move |c| (j, c))).map(|(j, c)| product(j, c)).sum();
+        assert_eq!(found[(x * 3 + p) * GROUP + o], sum as i32);
     }
 }
 
 #[test]
-fn tap_every_batch_and_depth() {
+fn row_every_batch_and_depth() {
     let r = &mut random();
     for n_tiles in 1..=MAX_BATCH {
         // 512 channels of 9 taps are accumulators of 4608 products.
         for channels in [8, 16, 24, 32, 40, 64, 136, 512] {
-            let values: Vec<i16> = (0..n_tiles * channels).map(|_| r.range(-12800, 12800) as i16).collect();
-            let weights: Vec<i16> = (0..channels * GROUP).map(|_| r.range(-18288, 18288) as i16).collect();
-            check_tap(n_tiles, channels, &values, &weights);
+            Batch::new(r, n_tiles, channels).check();
         }
     }
 }
 
 /// A broken file may hold any i16: sums wrap, on every kernel in the same way.
 #[test]
-fn tap_extremes_wrap() {
+fn row_extremes_wrap() {
+    let r = &mut random();
     for n_tiles in [1, 7, 12] {
         for (value, weight) in [(i16::MIN, i16::MIN), (i16::MAX, i16::MIN), (-12800, 18288), (12800, 18288)] {
-            let (values, weights) = (vec![value; n_tiles * 512], vec![weight; 512 * GROUP]);
-            check_tap(n_tiles, 512, &values, &weights);
-            let expected = 512 * i64::from(value) * i64::from(weight);
-            assert_eq!(sums(scalar(), n_tiles, 512, &values, &weights)[0], expected as i32);
+            let mut batch = Batch::new(r, n_tiles, 512);
+            batch.values.fill(value);
+            batch.weights.fill(weight);
+            batch.check();
+            let expected = 5 * 512 * i64::from(value) * i64::from(weight);
+            assert_eq!(batch.sums(scalar())[0], expected as i32);
         }
     }
 }
@@ -202,7 +244,7 @@ fn tap_extremes_wrap() {
 /// A tile of sums, and what its pixels are made with.
 struct Tile {
     sums: Vec<i32>,
-    tap_stride: usize,
+    column_stride: usize,
     bias: [i32; GROUP],
     multiplier: [i32; GROUP],
     shift: [i32; GROUP],
@@ -213,10 +255,10 @@ struct Tile {
 
 impl Tile {
     fn new(r: &mut Random) -> Self {
-        let tap_stride = GROUP * r.range(1, 12) as usize;
+        let column_stride = GROUP * r.range(1, 12) as usize;
         Self {
-            sums: (0..(TAPS - 1) * tap_stride + GROUP).map(|_| r.next() as i32).collect(),
-            tap_stride,
+            sums: (0..23 * column_stride + GROUP).map(|_| r.next() as i32).collect(),
+            column_stride,
             bias: core::array::from_fn(|_| r.next() as i32),
             multiplier: core::array::from_fn(|_| r.range(1 << 30, (1 << 31) - 1) as i32),
             shift: core::array::from_fn(|_| r.range(14, 20) as i32),
@@ -231,7 +273,7 @@ impl Tile {
         let words: Vec<AtomicU64> = (0..len + 1).map(|_| AtomicU64::new(CANARY)).collect();
         kernel.winograd_output(&WinogradOutput {
             sums: &self.sums,
-            tap_stride: self.tap_stride,
+            column_stride: self.column_stride,
             bias: &self.bias,
             requant: Requant {
                 multiplier: &self.multiplier,
@@ -266,11 +308,11 @@ fn output_scalar_is_the_matrix() {
     // Accumulators up to the limits, made from sums that have wrapped: any 16 there are, and the taps that give them.
     for _ in 0..20 {
         tile.bias = core::array::from_fn(|_| r.range(-LIMIT / 2, LIMIT / 2) as i32);
-        // Multiples of 576 in tap (1, 1) reach all pixels alike.
+        // Multiples of 576 in the row 1 of taps reach all pixels alike.
         let acc: [i64; GROUP] = core::array::from_fn(|_| r.range(-LIMIT / 2, LIMIT / 2 - 1));
         tile.sums.fill(0);
         for (o, acc) in acc.iter().enumerate() {
-            tile.sums[7 * tile.tap_stride + o] = (576 * acc) as i32;
+            (4..8).for_each(|column| tile.sums[column * tile.column_stride + o] = (576 * acc) as i32);
         }
         let words = tile.pixels(scalar(), 4, 4);
         for (o, acc) in acc.iter().enumerate() {
@@ -281,21 +323,20 @@ fn output_scalar_is_the_matrix() {
             assert!((0..16).all(|p| found(p / 4, p % 4) == expected));
         }
     }
-    // A sum of 576 * 2^20 at any one tap reaches each pixel as A says.
+    // A sum of 576 * 2^18 in any one row and column of taps reaches each pixel of the column as A says.
     tile.bias.fill(0);
-    (tile.multiplier, tile.shift, tile.zero_point) = ([1 << 30; GROUP], [21; GROUP], 0);
-    for tap in 0..TAPS {
+    (tile.multiplier, tile.shift, tile.zero_point) = ([1 << 30; GROUP], [15; GROUP], 0);
+    for place in 0..24 {
         tile.sums.fill(0);
-        tile.sums[tap * tile.tap_stride] = 576 << 18;
+        tile.sums[place * tile.column_stride] = 576 << 18;
         let words = tile.pixels(scalar(), 4, 4);
         for (y, x) in (0..16).map(|p| (p / 4, p % 4)) {
-            let acc = (A[y][tap / 6] * A[x][tap % 6]) << 18;
-            // 64 * 2^18 is still below 2^25.
-            let expected = requantize(acc as i32, 1 << 30, 21, 0);
+            let acc = if x == place % 4 { A[y][place / 4] << 18 } else { 0 };
+            let expected = requantize(acc as i32, 1 << 30, 15, 0);
             assert_eq!(
                 words[y * tile.row_stride + x * tile.pixel_stride] as i8,
                 expected,
-                "tap {tap}, ({y}, {x})"
+                "{place}, ({y}, {x})"
             );
         }
     }
@@ -331,29 +372,35 @@ fn short_slices_and_bad_extents_panic() {
     let w = Window::new(r, 8, |_| 0);
     let input = w.input.as_slice();
     let (rows, columns) = (w.rows, w.columns);
-    let window = WinogradInput { input, rows, columns, channels: 8, tap_stride: 8, group_stride: 8 };
-    let bad: [(WinogradInput<'_>, usize, &str); 5] = [
-        (WinogradInput { input: &input[1..], ..window }, TAPS * 8, "input has"),
-        (window, TAPS * 8 - 1, "taps has 287 values, too few: Some(288) needed"),
-        (WinogradInput { channels: 12, ..window }, TAPS * 8, "12 channels, expected a multiple of 8"),
-        (WinogradInput { channels: 0, ..window }, TAPS * 8, "0 channels"),
-        (WinogradInput { rows: [usize::MAX; WINDOW], ..window }, TAPS * 8, "input has"),
+    let tap_rows = 0..WINDOW;
+    let window =
+        WinogradInput { input, rows, columns, channels: 8, tap_rows, tap_stride: 8, group_stride: 8 };
+    let with = |tap_rows| WinogradInput { tap_rows, ..window.clone() };
+    let bad: [(WinogradInput<'_>, usize, &str); 7] = [
+        (WinogradInput { input: &input[1..], ..window.clone() }, TAPS * 8, "input has"),
+        (window.clone(), TAPS * 8 - 1, "taps has 287 values, too few: Some(288) needed"),
+        (WinogradInput { channels: 12, ..window.clone() }, TAPS * 8, "12 channels, expected a multiple of 8"),
+        (WinogradInput { channels: 0, ..window.clone() }, TAPS * 8, "0 channels"),
+        (WinogradInput { rows: [usize::MAX; WINDOW], ..window.clone() }, TAPS * 8, "input has"),
+        (with(3..3), TAPS * 8, "rows 3..3 of taps"),
+        (with(3..7), TAPS * 8, "rows 3..7 of taps, expected some of 0..6"),
     ];
-    let (values, weights) = ([0; 16], [0; 64]);
-    let tap = WinogradTap { values: &values, n_tiles: 2, channels: 8, weights: &weights };
-    let bad_taps = [
-        (WinogradTap { values: &values[1..], ..tap }, "values has 15"),
-        (WinogradTap { weights: &weights[1..], ..tap }, "weights has 63"),
-        (WinogradTap { n_tiles: 0, ..tap }, "0 tiles, expected 1 to 12"),
-        (WinogradTap { n_tiles: 13, ..tap }, "13 tiles"),
-        (WinogradTap { n_tiles: 3, ..tap }, "values has 16"),
+    let (values, weights) = ([0; 96], [0; 384]);
+    let row = WinogradRow { values: &values, tap_stride: 16, n_tiles: 2, channels: 8, weights: &weights };
+    let bad_rows = [
+        (WinogradRow { values: &values[1..], ..row }, "values has 95"),
+        (WinogradRow { tap_stride: usize::MAX, ..row }, "values has 96"),
+        (WinogradRow { weights: &weights[1..], ..row }, "weights has 383"),
+        (WinogradRow { n_tiles: 0, ..row }, "0 tiles, expected 1 to 12"),
+        (WinogradRow { n_tiles: 13, ..row }, "13 tiles"),
+        (WinogradRow { n_tiles: 3, ..row }, "values has 96"),
     ];
     let words: Vec<AtomicU64> = (0..16).map(|_| AtomicU64::new(0)).collect();
-    let sums = [0; TAPS * 8];
+    let sums = [0; 24 * 8];
     let requant = Requant { multiplier: &[1; GROUP], shift: &[1; GROUP], zero_point: 0 };
     let output = WinogradOutput {
         sums: &sums,
-        tap_stride: 8,
+        column_stride: 8,
         bias: &[0; GROUP],
         requant,
         n_rows: 4,
@@ -363,7 +410,7 @@ fn short_slices_and_bad_extents_panic() {
         pixel_stride: 1,
     };
     let bad_outputs = [
-        (WinogradOutput { sums: &sums[1..], ..output }, "sums has 287"),
+        (WinogradOutput { sums: &sums[1..], ..output }, "sums has 191"),
         (WinogradOutput { words: &words[1..], ..output }, "output has 15"),
         (WinogradOutput { n_rows: 5, ..output }, "tile of 5x4, expected 1 to 4 a side"),
         (WinogradOutput { n_columns: 0, ..output }, "tile of 4x0"),
@@ -375,15 +422,15 @@ fn short_slices_and_bad_extents_panic() {
     ];
     for kernel in available() {
         kernel.winograd_input(&window, &mut [0; TAPS * 8]);
-        kernel.winograd_tap(&tap, &mut [0; 16]);
+        kernel.winograd_row(&row, &mut [0; 64]);
         kernel.winograd_output(&output);
         for (window, len, message) in &bad {
             panics(kernel, message, || kernel.winograd_input(window, &mut vec![0; *len]));
         }
-        for (tap, message) in &bad_taps {
-            panics(kernel, message, || kernel.winograd_tap(tap, &mut [0; 104]));
+        for (row, message) in &bad_rows {
+            panics(kernel, message, || kernel.winograd_row(row, &mut [0; 416]));
         }
-        panics(kernel, "sums has 15", || kernel.winograd_tap(&tap, &mut [0; 15]));
+        panics(kernel, "sums has 63", || kernel.winograd_row(&row, &mut [0; 63]));
         for (output, message) in &bad_outputs {
             panics(kernel, message, || kernel.winograd_output(output));
         }

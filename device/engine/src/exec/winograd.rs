@@ -2,22 +2,23 @@
 //!
 //! ```text
 //! for each band of tiles (see `tiling`):
-//!   input     windows ─► values        a task a batch
-//!   by band   for group, batch:  36 taps ─► sums (14 KB, first level cache) ─► pixels
-//!   by tap    for tap, group, batch: ─► sums;  for group, batch: ─► pixels
+//!   by band   windows ─► values;                 for group, batch: 6 rows of taps ─► sums ─► pixels
+//!   by row    for each row of taps: windows ─► values; for group, batch: that row ─► sums, behind the last ─► pixels
 //! ```
+//!
+//! A task is a batch, or some groups and batches: whatever the number of threads, each value is made in one way.
 
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
 use vgg_edge_blob::Layer;
 use vgg_edge_blob::layout::{GROUP, S8Params};
-use vgg_edge_blob::winograd::{TAPS, TILE};
+use vgg_edge_blob::winograd::{TILE, WINDOW};
 use zerocopy::FromBytes;
 
 use super::Context;
 use crate::arena;
-use crate::kernels::{MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradTap, tiles};
+use crate::kernels::{MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradRow};
 use crate::plan::Step;
 use crate::pool;
 use crate::tiling::{Tiling, n_tiles};
@@ -57,11 +58,11 @@ impl<'a> Band<'a> {
         Self { step, first, n_tiles, n_batches, widest: n_tiles.div_ceil(n_batches) }
     }
 
-    /// Batches `which` of the band.
-    fn batches(&self, which: Range<usize>) -> impl Iterator<Item = Batch> {
-        let all = tiles(self.n_tiles, MAX_BATCH).enumerate();
-        let all = all.map(|(index, (first, n_tiles))| Batch { index, first: self.first + first, n_tiles });
-        all.skip(which.start).take(which.len())
+    /// Batch `index`, as even as [`tiles`] cuts.
+    fn batch(&self, index: usize) -> Batch {
+        let (width, wider) = (self.n_tiles / self.n_batches, self.n_tiles % self.n_batches);
+        let first = self.first + index * width + index.min(wider);
+        Batch { index, first, n_tiles: width + usize::from(index < wider) }
     }
 
     /// First output row and column of a tile.
@@ -89,31 +90,41 @@ impl Context<'_, '_> {
         let sums = <[i32]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
         for (first, n) in tiling.bands(n_tiles(step.n_rows, step.target.width)) {
             let band = Band::new(step, first, n);
-            let batch_len = tiling.batch_len(band.widest);
-            pool::each_chunk(self.executor, values, batch_len, band.n_batches, &|index, values| {
-                let batch = band.batches(index..index + 1);
-                batch.for_each(|batch| self.input(&band, batch, tiling, from, values));
-            });
             let (of_groups, of_batches) = tiling.parts(band.n_batches);
-            let part = |i: usize, parts: usize, n: usize| (i * n / parts)..((i + 1) * n / parts);
+            let batch_len = tiling.batch_len(band.widest);
             let task_len = tiling.task_len(band.n_batches, band.widest);
-            let values = &*values;
-            let task = |task: usize, sums: &mut [i32]| {
-                let groups = part(task / of_batches, of_groups, tiling.n_groups);
-                let batches = part(task % of_batches, of_batches, band.n_batches);
-                self.multiply(&band, filters, (groups, batches), (values, sums), to);
-            };
-            if tiling.by_tap {
-                pool::each_chunk(self.executor, sums, task_len, of_groups, &task);
-            } else {
-                let slots = (task_len, tiling.n_slots());
-                pool::each_slot(self.executor, sums, slots, of_groups * of_batches, &task);
+            let n_rows = if tiling.by_row { 1 } else { WINDOW };
+            for first_row in (0..WINDOW).step_by(n_rows) {
+                let rows = first_row..first_row + n_rows;
+                pool::each_chunk(self.executor, values, batch_len, band.n_batches, &|index, values| {
+                    self.input(&band, band.batch(index), &rows, tiling, from, values);
+                });
+                let values = &*values;
+                let task = |task: usize, sums: &mut [i32]| {
+                    let groups = part(task / of_batches, of_groups, tiling.n_groups);
+                    let batches = part(task % of_batches, of_batches, band.n_batches);
+                    self.multiply(&band, filters, (groups, batches, &rows), (values, sums), to);
+                };
+                if tiling.by_row {
+                    pool::each_chunk(self.executor, sums, task_len, of_groups, &task);
+                } else {
+                    let slots = (task_len, tiling.n_slots());
+                    pool::each_slot(self.executor, sums, slots, of_groups * of_batches, &task);
+                }
             }
         }
     }
 
-    /// Transforms a batch's windows.
-    fn input(&self, band: &Band<'_>, batch: Batch, tiling: &Tiling, from: &[i8], values: &mut [i16]) {
+    /// Transforms a batch's windows to some rows of taps.
+    fn input(
+        &self,
+        band: &Band<'_>,
+        batch: Batch,
+        tap_rows: &Range<usize>,
+        tiling: &Tiling,
+        from: &[i8],
+        values: &mut [i16],
+    ) {
         let step = band.step;
         let source = &step.source;
         for channel in (0..source.channels).step_by(CHANNELS_AT_A_TIME) {
@@ -127,6 +138,7 @@ impl Context<'_, '_> {
                     rows: core::array::from_fn(row),
                     columns: core::array::from_fn(column),
                     channels: (source.channels - channel).min(CHANNELS_AT_A_TIME),
+                    tap_rows: tap_rows.clone(),
                     tap_stride: tiling.tap_len(batch.n_tiles),
                     group_stride: batch.n_tiles * GROUP,
                 };
@@ -136,63 +148,56 @@ impl Context<'_, '_> {
         }
     }
 
-    /// Multiplies groups times batches, and stores their pixels.
+    /// Multiplies groups times batches at some rows of taps; behind the last row, stores their pixels.
     fn multiply(
         &self,
         band: &Band<'_>,
         filters: &Filters<'_>,
-        (groups, batches): (Range<usize>, Range<usize>),
+        (groups, batches, tap_rows): (Range<usize>, Range<usize>, &Range<usize>),
         (values, sums): (&[i16], &mut [i32]),
         to: &[AtomicU64],
     ) {
-        let unit_len = TAPS * band.widest * GROUP;
-        if !filters.tiling.by_tap {
-            for group in groups {
-                for batch in band.batches(batches.clone()) {
-                    let sums = &mut sums[..unit_len];
-                    (0..TAPS).for_each(|tap| self.tap(band, filters, (group, batch, tap), values, sums));
+        let tiling = filters.tiling;
+        let unit_len = tiling.unit_len(band.widest);
+        for group in groups.clone() {
+            for i in batches.clone() {
+                // To and fro: what the last group used last is still in the cache.
+                let forth = group % 2 == 0;
+                let batch = band.batch(if forth { i } else { batches.start + batches.end - 1 - i });
+                // By row, all units of the task are kept; by band, one after the other uses the same memory.
+                let unit = (group - groups.start) * band.n_batches + batch.index;
+                let sums = &mut sums[if tiling.by_row { unit * unit_len } else { 0 }..][..unit_len];
+                for row in tap_rows.clone() {
+                    self.row(band, filters, (group, batch, row, row - tap_rows.start), values, sums);
+                }
+                if tap_rows.end == WINDOW {
                     self.output(band, filters, (group, batch), sums, to);
                 }
-            }
-            return;
-        }
-        let unit =
-            |group: usize, batch: Batch| ((group - groups.start) * band.n_batches + batch.index) * unit_len;
-        for tap in 0..TAPS {
-            for group in groups.clone() {
-                for batch in band.batches(batches.clone()) {
-                    let sums = &mut sums[unit(group, batch)..][..unit_len];
-                    self.tap(band, filters, (group, batch, tap), values, sums);
-                }
-            }
-        }
-        for group in groups.clone() {
-            for batch in band.batches(batches.clone()) {
-                let sums = &sums[unit(group, batch)..][..unit_len];
-                self.output(band, filters, (group, batch), sums, to);
             }
         }
     }
 
-    fn tap(
+    /// One row of taps; `nth` of those in `values`.
+    fn row(
         &self,
         band: &Band<'_>,
         filters: &Filters<'_>,
-        (group, batch, tap): (usize, Batch, usize),
+        (group, batch, row, nth): (usize, Batch, usize, usize),
         values: &[i16],
         sums: &mut [i32],
     ) {
         let tiling = filters.tiling;
-        let filter = tiling.channels * GROUP;
-        let place = batch.index * tiling.batch_len(band.widest) + tap * tiling.tap_len(batch.n_tiles);
-        let tap_sums = &mut sums[tap * batch.n_tiles * GROUP..][..batch.n_tiles * GROUP];
-        let tap = WinogradTap {
-            values: &values[place..][..tiling.channels * batch.n_tiles],
+        let (tap_len, filter_len) = (tiling.tap_len(batch.n_tiles), WINDOW * tiling.channels * GROUP);
+        let place = batch.index * tiling.batch_len(band.widest) + nth * WINDOW * tap_len;
+        let columns_len = TILE * batch.n_tiles * GROUP;
+        let row_of_taps = WinogradRow {
+            values: &values[place..][..WINDOW * tap_len],
+            tap_stride: tap_len,
             n_tiles: batch.n_tiles,
             channels: tiling.channels,
-            weights: &filters.weights[(group * TAPS + tap) * filter..][..filter],
+            weights: &filters.weights[(group * WINDOW + row) * filter_len..][..filter_len],
         };
-        self.kernel.winograd_tap(&tap, tap_sums);
+        self.kernel.winograd_row(&row_of_taps, &mut sums[row * columns_len..][..columns_len]);
     }
 
     fn output(
@@ -211,7 +216,7 @@ impl Context<'_, '_> {
             let pixel = (step.target_row + y) * (target.width + 2 * target.halo) + target.halo + x;
             self.kernel.winograd_output(&WinogradOutput {
                 sums: &sums[p * GROUP..],
-                tap_stride: batch.n_tiles * GROUP,
+                column_stride: batch.n_tiles * GROUP,
                 bias: &params.bias,
                 requant: Requant {
                     multiplier: &params.multiplier,
@@ -226,4 +231,9 @@ impl Context<'_, '_> {
             });
         }
     }
+}
+
+/// Part `i` of `0..n` in `parts`.
+fn part(i: usize, parts: usize, n: usize) -> Range<usize> {
+    (i * n / parts)..((i + 1) * n / parts)
 }

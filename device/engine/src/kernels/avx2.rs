@@ -15,7 +15,7 @@ use core::arch::x86_64 as avx;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
-    F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap,
+    F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
     avx2_winograd, tiles,
 };
 
@@ -89,10 +89,10 @@ impl Kernel for Avx2 {
         unsafe { avx2_winograd::input(tile, taps) };
     }
 
-    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
-        tap.check(sums);
+    fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {
+        row.check(sums);
         // SAFETY: as in `winograd_input`.
-        unsafe { avx2_winograd::tap(tap, sums) };
+        unsafe { avx2_winograd::row(row, sums) };
     }
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {

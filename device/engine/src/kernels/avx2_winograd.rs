@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! input    8 channels of a window as i16, adds and shifts only
-//! tap      w = [o0 k0 k1 | o1 k0 k1 | .. | o7 k0 k1]     two channels of [k][8 outputs], interleaved
+//! row      w = [o0 k0 k1 | o1 k0 k1 | .. | o7 k0 k1]     two channels of [k][8 outputs], interleaved
 //!          x = [tile p: k0 k1, eight times]              vpbroadcastd
 //!          vpmaddwd t, w, x; vpaddd acc[p], acc[p], t    t = o0 .. o7, i32, exact modulo 2^32
+//!          the 6 sums of a row, transformed at once
 //! output   8 channels at a time
 //! ```
 //!
@@ -18,25 +19,26 @@ use core::sync::atomic::Ordering::Relaxed;
 use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
 
 use super::avx2::{load_i32, requantized};
-use super::{GROUP, WinogradInput, WinogradOutput, WinogradTap};
+use super::{GROUP, WinogradInput, WinogradOutput, WinogradRow};
 
 /// # Safety
-/// The CPU has AVX2; the tile is checked.
+/// The CPU has AVX2; the window is checked.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn input(tile: &WinogradInput<'_>, taps: &mut [i16]) {
-    for group in 0..tile.channels / GROUP {
-        let x = tile.input.as_ptr().wrapping_add(group * GROUP);
-        let columns: [_; WINDOW] = tile.columns.map(|column| {
-            to_taps(tile.rows.map(|row| {
+pub(super) unsafe fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
+    for group in 0..window.channels / GROUP {
+        let x = window.input.as_ptr().wrapping_add(group * GROUP);
+        let columns: [_; WINDOW] = window.columns.map(|column| {
+            to_taps(window.rows.map(|row| {
                 // SAFETY: `check` found 8 values behind every row, column and group.
                 avx::_mm_cvtepi8_epi16(unsafe { avx::_mm_loadl_epi64(x.add(row + column).cast()) })
             }))
         });
-        let place = taps.as_mut_ptr().wrapping_add(group * tile.group_stride);
-        for i in 0..WINDOW {
-            for (j, value) in to_taps(columns.map(|column| column[i])).into_iter().enumerate() {
+        let mut place = taps.as_mut_ptr().wrapping_add(group * window.group_stride);
+        for i in window.tap_rows.clone() {
+            for value in to_taps(columns.map(|column| column[i])) {
                 // SAFETY: `check` found 8 places behind every tap and group.
-                unsafe { avx::_mm_storeu_si128(place.add((i * WINDOW + j) * tile.tap_stride).cast(), value) };
+                unsafe { avx::_mm_storeu_si128(place.cast(), value) };
+                place = place.wrapping_add(window.tap_stride);
             }
         }
     }
@@ -61,43 +63,69 @@ fn to_taps(x: [avx::__m128i; WINDOW]) -> [avx::__m128i; WINDOW] {
 }
 
 /// # Safety
-/// The CPU has AVX2; the tap is checked.
+/// The CPU has AVX2; the row is checked.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn tap(tap: &WinogradTap<'_>, sums: &mut [i32]) {
+pub(super) unsafe fn row(row: &WinogradRow<'_>, sums: &mut [i32]) {
     // SAFETY: the caller's promise; each arm has the batch's own number of tiles.
     unsafe {
-        match tap.n_tiles {
-            1 => multiply::<1>(tap, sums),
-            2 => multiply::<2>(tap, sums),
-            3 => multiply::<3>(tap, sums),
-            4 => multiply::<4>(tap, sums),
-            5 => multiply::<5>(tap, sums),
-            6 => multiply::<6>(tap, sums),
-            7 => multiply::<7>(tap, sums),
-            8 => multiply::<8>(tap, sums),
-            9 => multiply::<9>(tap, sums),
-            10 => multiply::<10>(tap, sums),
-            11 => multiply::<11>(tap, sums),
-            _ => multiply::<12>(tap, sums),
+        match row.n_tiles {
+            1 => tiles::<1>(row, sums),
+            2 => tiles::<2>(row, sums),
+            3 => tiles::<3>(row, sums),
+            4 => tiles::<4>(row, sums),
+            5 => tiles::<5>(row, sums),
+            6 => tiles::<6>(row, sums),
+            7 => tiles::<7>(row, sums),
+            8 => tiles::<8>(row, sums),
+            9 => tiles::<9>(row, sums),
+            10 => tiles::<10>(row, sums),
+            11 => tiles::<11>(row, sums),
+            _ => tiles::<12>(row, sums),
         }
     }
 }
 
-/// One tap of `P` tiles.
+/// A row of `P` tiles.
 ///
 /// # Safety
-/// The CPU has AVX2; the tap is checked; `P` is its number of tiles.
+/// The CPU has AVX2; the row is checked; `P` is its number of tiles.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
+    let mut taps = [[avx::_mm256_setzero_si256(); P]; WINDOW];
+    for (j, taps) in taps.iter_mut().enumerate() {
+        // SAFETY: `check` found a row's values and weights.
+        unsafe {
+            let x = row.values.as_ptr().add(j * row.tap_stride);
+            let w = row.weights.as_ptr().add(j * row.channels * GROUP);
+            *taps = multiply::<P>(x, w, row.channels);
+        }
+    }
+    for p in 0..P {
+        for (x, column) in from_taps(core::array::from_fn(|j| taps[j][p])).into_iter().enumerate() {
+            // SAFETY: `check` found places for 4 columns.
+            unsafe { avx::_mm256_storeu_si256(sums.as_mut_ptr().add((x * P + p) * GROUP).cast(), column) };
+        }
+    }
+}
+
+/// One tap of `P` tiles: 8 sums a tile.
+///
+/// # Safety
+/// The CPU has AVX2; `channels * P` values at `x`, `channels * 8` weights at `w`; `channels` is a multiple of 8.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)] // the registers are the batch's own
-unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
+unsafe fn multiply<const P: usize>(
+    mut x: *const i16,
+    mut w: *const i16,
+    channels: usize,
+) -> [avx::__m256i; P] {
     let mut acc = [avx::_mm256_setzero_si256(); P];
     let interleave = avx::_mm256_broadcastsi128_si256(avx::_mm_setr_epi8(
         0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
     ));
-    let (mut x, mut w) = (tap.values.as_ptr(), tap.weights.as_ptr());
-    for _ in 0..tap.channels / GROUP {
+    for _ in 0..channels / GROUP {
         for k in (0..GROUP).step_by(2) {
-            // SAFETY: `check` found `channels * 8` weights and `channels * n_tiles` values.
+            // SAFETY: the caller's promise.
             unsafe {
                 // [k: o0..3 | k+1: o0..3 | k: o4..7 | k+1: o4..7], then pairs.
                 let weights =
@@ -113,10 +141,7 @@ unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
         }
         x = x.wrapping_add(P * GROUP);
     }
-    for (acc, sums) in acc.into_iter().zip(sums.as_chunks_mut::<GROUP>().0) {
-        // SAFETY: 8 places.
-        unsafe { avx::_mm256_storeu_si256(sums.as_mut_ptr().cast(), acc) };
-    }
+    acc
 }
 
 /// # Safety
@@ -124,24 +149,16 @@ unsafe fn multiply<const P: usize>(tap: &WinogradTap<'_>, sums: &mut [i32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn output(tile: &WinogradOutput<'_>) {
     let inverse = avx::_mm256_set1_epi32(INVERSE_OF_9);
-    let mut columns = [[avx::_mm256_setzero_si256(); TILE]; WINDOW];
-    for (j, column) in columns.iter_mut().enumerate() {
+    let start = avx::_mm256_mullo_epi32(load_i32(tile.bias), avx::_mm256_set1_epi32(SCALE));
+    for x in 0..tile.n_columns {
         let mut m = [avx::_mm256_setzero_si256(); WINDOW];
         for (i, m) in m.iter_mut().enumerate() {
-            let tap = i * WINDOW + j;
-            let place = tile.sums.as_ptr().wrapping_add(tap * tile.tap_stride);
-            // SAFETY: `check` found 8 sums behind every tap.
+            let place = tile.sums.as_ptr().wrapping_add((i * TILE + x) * tile.column_stride);
+            // SAFETY: `check` found 8 sums behind every column of every row of taps.
             *m = unsafe { avx::_mm256_loadu_si256(place.cast()) };
-            if tap == BIAS_TAP {
-                let start = avx::_mm256_mullo_epi32(load_i32(tile.bias), avx::_mm256_set1_epi32(SCALE));
-                *m = avx::_mm256_add_epi32(*m, start);
-            }
         }
-        *column = from_taps(m);
-    }
-    for y in 0..tile.n_rows {
-        let sums = from_taps(columns.map(|column| column[y]));
-        for (x, sum) in sums.into_iter().enumerate().take(tile.n_columns) {
+        m[BIAS_TAP / WINDOW] = avx::_mm256_add_epi32(m[BIAS_TAP / WINDOW], start);
+        for (y, sum) in from_taps(m).into_iter().enumerate().take(tile.n_rows) {
             let acc = avx::_mm256_srai_epi32::<6>(avx::_mm256_mullo_epi32(sum, inverse));
             let place = y * tile.row_stride + x * tile.pixel_stride;
             tile.words[place].store(requantized(acc, &tile.requant), Relaxed);

@@ -16,7 +16,8 @@ use core::arch::{aarch64 as neon, asm};
 use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
-    F16Strip, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap, neon_winograd, tiles,
+    F16Strip, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_winograd,
+    neon_winograd_row, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -52,8 +53,8 @@ impl Kernel for I8mm {
         neon_winograd::input(tile, taps);
     }
 
-    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
-        neon_winograd::tap(tap, sums);
+    fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {
+        neon_winograd_row::row(row, sums);
     }
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {

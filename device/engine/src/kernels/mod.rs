@@ -50,10 +50,12 @@ mod i8mm;
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd_row;
 mod scalar;
 mod winograd;
 
-pub use winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradTap};
+pub use winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 
 /// A kernel of the table.
 #[derive(Debug)]
@@ -234,16 +236,17 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn f16(&self, strip: &F16Strip<'_>);
 
-    /// Transforms a tile's window into its 36 taps.
+    /// Transforms a tile's window into its taps.
     ///
     /// # Panics
     /// As for [`Kernel::s8`]; so do the other two.
     fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]);
 
-    /// Multiplies a batch of tiles at one tap: tile `p`'s 8 sums become `sums[p * 8 .. p * 8 + 8]`, modulo 2^32.
-    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]);
+    /// Multiplies a batch of tiles at a row of taps and transforms the 6 sums back to 4, modulo 2^32: column `x` of
+    /// tile `p` becomes `sums[(x * n_tiles + p) * 8 ..][..8]`.
+    fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]);
 
-    /// Transforms a tile's sums back, requantizes and stores its pixels.
+    /// Transforms a tile's column sums back, requantizes and stores its pixels.
     fn winograd_output(&self, tile: &WinogradOutput<'_>);
 }
 

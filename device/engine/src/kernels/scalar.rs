@@ -5,8 +5,8 @@
 //! w(r, k, o) = weights[r * run_len * 8 + (k / 4) * 32 + o * 4 + k % 4]     int8
 //! w(r, k, o) = weights[(r * run_len + k) * 8 + o]                          f16
 //!
-//! taps[i][j] = (B x B')[i][j]     sums[p][o] = sum over c of values[c / 8][p][c % 8] * weights[c][o]
-//! pixel[i][j] = requantize(exact((A sums A')[i][j]))                       Winograd
+//! taps[i][j] = (B x B')[i][j]      sums[i][x] = sum over j, c of A[x][j] * values[i][j][c] * weights[i][j][c]
+//! pixel[y][x] = requantize(exact(sum over i of A[y][i] * (sums[i][x] + start(bias) if i = 1)))            Winograd
 //! ```
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use half::f16;
 use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
 
-use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradTap};
+use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow};
 
 pub(super) const NAME: &str = "generic-s8-scalar";
 pub(super) const KERNEL: &dyn Kernel = &Scalar;
@@ -70,30 +70,34 @@ impl Kernel for Scalar {
         }
     }
 
-    fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
-        tile.check(taps);
-        for c in 0..tile.channels {
-            let columns = tile
+    fn winograd_input(&self, window: &WinogradInput<'_>, taps: &mut [i16]) {
+        window.check(taps);
+        for c in 0..window.channels {
+            let columns = window
                 .columns
-                .map(|column| to_taps(tile.rows.map(|row| i16::from(tile.input[row + column + c]))));
-            let place = c / GROUP * tile.group_stride + c % GROUP;
-            for i in 0..WINDOW {
+                .map(|column| to_taps(window.rows.map(|row| i16::from(window.input[row + column + c]))));
+            let place = c / GROUP * window.group_stride + c % GROUP;
+            for (tap_row, i) in window.tap_rows.clone().enumerate() {
                 for (j, value) in to_taps(columns.map(|column| column[i])).into_iter().enumerate() {
-                    taps[(i * WINDOW + j) * tile.tap_stride + place] = value;
+                    taps[(tap_row * WINDOW + j) * window.tap_stride + place] = value;
                 }
             }
         }
     }
 
-    fn winograd_tap(&self, tap: &WinogradTap<'_>, sums: &mut [i32]) {
-        tap.check(sums);
-        for (p, sums) in sums.chunks_exact_mut(GROUP).take(tap.n_tiles).enumerate() {
-            sums.fill(0);
-            for (c, weights) in tap.weights.chunks_exact(GROUP).take(tap.channels).enumerate() {
-                let value = tap.values[(c / GROUP * tap.n_tiles + p) * GROUP + c % GROUP];
-                for (sum, &weight) in sums.iter_mut().zip(weights) {
-                    *sum = sum.wrapping_add(i32::from(value) * i32::from(weight));
-                }
+    fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {
+        row.check(sums);
+        for (p, o) in (0..row.n_tiles).flat_map(|p| (0..GROUP).map(move |o| (p, o))) {
+            let taps = core::array::from_fn(|j| {
+                let product = |c: usize| {
+                    let place = (c / GROUP * row.n_tiles + p) * GROUP + c % GROUP;
+                    let weight = row.weights[(j * row.channels + c) * GROUP + o];
+                    i32::from(row.values[j * row.tap_stride + place]) * i32::from(weight)
+                };
+                (0..row.channels).fold(0, |sum: i32, c| sum.wrapping_add(product(c)))
+            });
+            for (x, sum) in from_taps(taps).into_iter().enumerate() {
+                sums[(x * row.n_tiles + p) * GROUP + o] = sum;
             }
         }
     }
@@ -101,23 +105,19 @@ impl Kernel for Scalar {
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
         tile.check();
         let requant = &tile.requant;
-        let mut pixels = [[[0; GROUP]; TILE]; TILE];
-        for o in 0..GROUP {
-            let bias = |tap: usize| if tap == BIAS_TAP { start(tile.bias[o]) } else { 0 };
-            let sum = |tap: usize| tile.sums[tap * tile.tap_stride + o].wrapping_add(bias(tap));
-            let rows: [_; WINDOW] =
-                core::array::from_fn(|j| from_taps(core::array::from_fn(|i| sum(i * WINDOW + j))));
-            for (i, pixels) in pixels.iter_mut().enumerate() {
-                for (pixel, y) in pixels.iter_mut().zip(from_taps(rows.map(|column| column[i]))) {
+        for (x, column) in (0..tile.n_columns).map(|x| (x, &tile.sums[x * tile.column_stride..])) {
+            let mut pixels = [[0; GROUP]; TILE];
+            for o in 0..GROUP {
+                let mut sums = core::array::from_fn(|i| column[i * TILE * tile.column_stride + o]);
+                sums[BIAS_TAP / WINDOW] = sums[BIAS_TAP / WINDOW].wrapping_add(start(tile.bias[o]));
+                for (pixel, y) in pixels.iter_mut().zip(from_taps(sums)) {
                     let (multiplier, shift) = (requant.multiplier[o], requant.shift[o]);
                     pixel[o] = requantize(exact(y), multiplier, shift, requant.zero_point) as u8;
                 }
             }
-        }
-        for (y, pixels) in pixels.iter().enumerate().take(tile.n_rows) {
-            for (x, pixel) in pixels.iter().enumerate().take(tile.n_columns) {
-                let place = y * tile.row_stride + x * tile.pixel_stride;
-                tile.words[place].store(u64::from_le_bytes(*pixel), Relaxed);
+            for (y, pixel) in pixels.iter().enumerate().take(tile.n_rows) {
+                let word = &tile.words[y * tile.row_stride + x * tile.pixel_stride];
+                word.store(u64::from_le_bytes(*pixel), Relaxed);
             }
         }
     }

@@ -1,17 +1,19 @@
-//! What the three Winograd F(4x4,3x3) methods of a kernel take: a window, a batch at one tap, a tile of outputs.
+//! What the three Winograd F(4x4,3x3) methods of a kernel take: a window, a batch at a row of taps, a tile.
 //!
 //! ```text
-//! window   6x6 pixels, i8 NHWC ── winograd_input ──► 36 taps, i16
-//! batch    up to 12 tiles      ── winograd_tap ────► sums of one tap, i32      [channels / 8][tiles][8] x [channels][8]
-//! tile     36 taps, i32        ── winograd_output ─► 4x4 pixels, i8            one group of 8 output channels
+//! window   6x6 pixels, i8 NHWC ──── winograd_input ──► taps, i16: all 36 or some rows of 6
+//! batch    up to 12 tiles      ──── winograd_row ────► 4 column sums of a row of taps, i32     one group of 8 outputs
+//!            for each of 6 taps: [channels / 8][tiles][8] x [channels][8], then times A'
+//! tile     6 rows of 4 column sums ─ winograd_output ► 4x4 pixels, i8
 //! ```
 //!
 //! Matrices and arithmetic are `vgg_edge_blob::winograd`: everything is exact modulo 2^16 and 2^32, so results are equal on
 //! every kernel, and equal to the direct convolution.
 
+use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
-use vgg_edge_blob::winograd::{TAPS, TILE, WINDOW};
+use vgg_edge_blob::winograd::{TILE, WINDOW};
 
 use super::{GROUP, Requant};
 
@@ -19,7 +21,7 @@ use super::{GROUP, Requant};
 pub const MAX_BATCH: usize = 12;
 
 /// The 6x6 pixels of one tile, and where its taps go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WinogradInput<'a> {
     /// Activations, NHWC.
     pub input: &'a [i8],
@@ -29,32 +31,37 @@ pub struct WinogradInput<'a> {
     pub columns: [usize; WINDOW],
     /// Channels to transform, a multiple of 8.
     pub channels: usize,
-    /// Channel `c` of tap `t` becomes `taps[t * tap_stride + c / 8 * group_stride + c % 8]`.
+    /// Rows of taps to compute, within `0..6`.
+    pub tap_rows: Range<usize>,
+    /// Channel `c` of tap `(i, j)` becomes `taps[t * tap_stride + c / 8 * group_stride + c % 8]`, with
+    /// `t = 6 * (i - tap_rows.start) + j`.
     pub tap_stride: usize,
     /// Values between groups of 8 channels.
     pub group_stride: usize,
 }
 
-/// One tap of a batch of tiles times one group of 8 output channels.
+/// One row of 6 taps of a batch of tiles times one group of 8 output channels.
 #[derive(Clone, Copy, Debug)]
-pub struct WinogradTap<'a> {
-    /// Transformed input, `[channels / 8][n_tiles][8]`.
+pub struct WinogradRow<'a> {
+    /// Transformed input: tap `j` is `[channels / 8][n_tiles][8]` from `values[j * tap_stride]` on.
     pub values: &'a [i16],
+    /// Values between taps.
+    pub tap_stride: usize,
     /// Tiles, 1 to [`MAX_BATCH`].
     pub n_tiles: usize,
     /// Input channels, a multiple of 8.
     pub channels: usize,
-    /// Transformed weights, `[channels][8]`.
+    /// Transformed weights, `[6 taps][channels][8]`.
     pub weights: &'a [i16],
 }
 
-/// The sums of one tile and one group of 8 output channels, and where its pixels go.
+/// The column sums of one tile and one group of 8 output channels, and where its pixels go.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradOutput<'a> {
-    /// Channel `o` of tap `t` is `sums[t * tap_stride + o]`.
+    /// Channel `o` of column `x` of the row `i` of taps is `sums[(4 * i + x) * column_stride + o]`.
     pub sums: &'a [i32],
-    /// Values between taps.
-    pub tap_stride: usize,
+    /// Values between columns.
+    pub column_stride: usize,
     /// Biases of the group, zero-point correction inside. With them, accumulators are in [-2^25, 2^25): the writer
     /// has proved it.
     pub bias: &'a [i32; GROUP],
@@ -78,28 +85,29 @@ impl WinogradInput<'_> {
     pub(super) fn check(&self, taps: &[i16]) {
         let Self { rows, columns, channels, tap_stride, group_stride, .. } = *self;
         check_channels(channels);
+        let Range { start, end } = self.tap_rows;
+        assert!(start < end && end <= WINDOW, "rows {start}..{end} of taps, expected some of 0..{WINDOW}");
         let last = |places: [usize; WINDOW]| places.into_iter().fold(0, Ord::max);
-        let end = last(rows).checked_add(last(columns)).and_then(|n| n.checked_add(channels));
-        check_end("input", self.input.len(), end);
-        let last_tap = (TAPS - 1).checked_mul(tap_stride);
+        let input_end = last(rows).checked_add(last(columns)).and_then(|n| n.checked_add(channels));
+        check_end("input", self.input.len(), input_end);
+        let last_tap = (WINDOW * (end - start) - 1).checked_mul(tap_stride);
         let last_group = (channels / GROUP - 1).checked_mul(group_stride);
-        check_end(
-            "taps",
-            taps.len(),
-            last_tap.zip(last_group).and_then(|(t, g)| t.checked_add(g)?.checked_add(GROUP)),
-        );
+        let end = last_tap.zip(last_group).and_then(|(t, g)| t.checked_add(g)?.checked_add(GROUP));
+        check_end("taps", taps.len(), end);
     }
 }
 
-impl WinogradTap<'_> {
+impl WinogradRow<'_> {
     /// Checks every extent against its slice, as for [`WinogradInput`].
     pub(super) fn check(&self, sums: &[i32]) {
-        let Self { n_tiles, channels, .. } = *self;
+        let Self { n_tiles, channels, tap_stride, .. } = *self;
         check_channels(channels);
         assert!((1..=MAX_BATCH).contains(&n_tiles), "{n_tiles} tiles, expected 1 to {MAX_BATCH}");
-        check_end("values", self.values.len(), channels.checked_mul(n_tiles));
-        check_end("weights", self.weights.len(), channels.checked_mul(GROUP));
-        check_end("sums", sums.len(), Some(n_tiles * GROUP));
+        let last_tap = (WINDOW - 1).checked_mul(tap_stride);
+        let end = last_tap.zip(channels.checked_mul(n_tiles)).and_then(|(tap, n)| tap.checked_add(n));
+        check_end("values", self.values.len(), end);
+        check_end("weights", self.weights.len(), channels.checked_mul(WINDOW * GROUP));
+        check_end("sums", sums.len(), Some(TILE * n_tiles * GROUP));
     }
 }
 
@@ -108,22 +116,14 @@ impl WinogradOutput<'_> {
     pub(super) fn check(&self) {
         let Self { n_rows, n_columns, row_stride, pixel_stride, .. } = *self;
         let inside = |n: usize| (1..=TILE).contains(&n);
-        assert!(
-            inside(n_rows) && inside(n_columns),
-            "tile of {n_rows}x{n_columns}, expected 1 to {TILE} a side"
-        );
-        check_end(
-            "sums",
-            self.sums.len(),
-            (TAPS - 1).checked_mul(self.tap_stride).and_then(|n| n.checked_add(GROUP)),
-        );
+        let side = "expected 1 to 4 a side";
+        assert!(inside(n_rows) && inside(n_columns), "tile of {n_rows}x{n_columns}, {side}");
+        let end = (WINDOW * TILE - 1).checked_mul(self.column_stride).and_then(|n| n.checked_add(GROUP));
+        check_end("sums", self.sums.len(), end);
         let last_row = (n_rows - 1).checked_mul(row_stride);
         let last_column = (n_columns - 1).checked_mul(pixel_stride);
-        check_end(
-            "output",
-            self.words.len(),
-            last_row.zip(last_column).and_then(|(r, c)| r.checked_add(c)?.checked_add(1)),
-        );
+        let end = last_row.zip(last_column).and_then(|(r, c)| r.checked_add(c)?.checked_add(1));
+        check_end("output", self.words.len(), end);
         self.requant.check();
     }
 }
