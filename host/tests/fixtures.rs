@@ -15,7 +15,7 @@ use vgg_edge_host::reference::Reference;
 use vgg_edge_tests::workspace_root;
 
 /// The lists, one a script that wrote files.
-const LISTS: [&str; 5] = ["keras", "torch", "onnx_keras", "onnx_torch", "tflite"];
+const LISTS: [&str; 6] = ["keras", "torch", "onnx_keras", "onnx_torch", "onnx", "tflite"];
 /// Largest difference of an output, as a share of the largest.
 const TOLERANCE: f32 = 1e-4;
 /// The same where weights were rounded.

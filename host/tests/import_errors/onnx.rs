@@ -312,11 +312,19 @@ fn tensors_that_are_not_what_they_say() {
             "the model's opset_import is missing, expected a version of the standard operators",
         ),
         (whole[..400].to_vec(), none, "byte 2: a field is longer than what it is part of"),
-        ([int(1, 8), vec![0x3a; 1]].concat(), none, "byte 3: a field ends early"),
-        ([int(1, 8), vec![0x0b]].concat(), none, "byte 2: no field begins here"),
-        ([int(1, 8), vec![0xff; 20]].concat(), none, "byte 2: a number has more than 64 bits"),
         (
-            [int(1, 8), bytes(8, &int(2, 17)), deep].concat(),
+            [whole.clone(), vec![0x3a]].concat(),
+            none,
+            &format!("byte {}: a field ends early", whole.len() + 1),
+        ),
+        ([whole.clone(), vec![0x0b]].concat(), none, &format!("byte {}: no field begins here", whole.len())),
+        (
+            [whole.clone(), vec![0xff; 20]].concat(),
+            none,
+            &format!("byte {}: a number has more than 64 bits", whole.len()),
+        ),
+        (
+            [int(1, 8), bytes(7, &[bytes(2, b"net"), deep].concat()), bytes(8, &int(2, 17))].concat(),
             none,
             "the model's number of inputs is 0, expected 1",
         ),
