@@ -176,10 +176,33 @@ fn a_full_vgg16_needs_little_more_memory_than_its_file() {
     let spec = Spec::vgg16(Shape::new(224, 224, 3), 1000);
     let expected: Vec<&str> = spec.layers.iter().filter(|l| !l.fused).map(|l| l.name.as_str()).collect();
     assert_eq!(names, expected);
+    assert_peak(bytes);
+}
+
+/// Errors unless this process took less than 1.5 times a file of `bytes`. Run the test alone.
+fn assert_peak(bytes: u64) {
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
         let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("peak memory");
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
         println!("peak memory {} MB for a file of {} MB", kib * 1024 / 1_000_000, bytes / 1_000_000);
         assert!(kib * 1024 * 2 < bytes * 3, "peak memory {kib} KiB for a file of {bytes} bytes");
     }
+}
+
+/// The same for ONNX: a full VGG16, 553 MB, in `VGG_EDGE_VGG16_ONNX`. With its weights in `VGG_EDGE_VGG16_H5` both must be one
+/// graph.
+#[test]
+fn a_full_vgg16_as_onnx_needs_little_more_memory_than_its_file() {
+    let Some(path) = std::env::var_os("VGG_EDGE_VGG16_ONNX") else {
+        eprintln!("not run: VGG_EDGE_VGG16_ONNX names no full VGG16");
+        return;
+    };
+    let bytes = std::fs::metadata(&path).expect("the file is there").len();
+    let (onnx, format) = graph(Path::new(&path), None);
+    assert_eq!((onnx.params(), onnx.input()), (138_357_544, Shape::new(224, 224, 3)));
+    assert_eq!(format, Format::Onnx);
+    assert_peak(bytes);
+    let Some(twin) = std::env::var_os("VGG_EDGE_VGG16_H5") else { return };
+    let (twin, _) = graph(Path::new(&twin), None);
+    assert!(onnx.canonical().expect("folds") == twin.canonical().expect("folds"), "two graphs");
 }

@@ -297,10 +297,13 @@ fn weights_in_other_types_and_places() {
     assert!(found.canonical() == imported(&plain).graph.canonical());
 }
 
+/// A field of `external_data`.
+fn entry(key: &str, value: &str) -> Vec<u8> {
+    bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat())
+}
+
 /// `cw` in another file.
 fn external(location: &str, offset: i64, length: i64) -> Vec<u8> {
-    let entry =
-        |key: &str, value: &str| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
     let dims: Vec<u8> = [4, 3, 3, 3].iter().flat_map(|d| int(1, *d)).collect();
     let place = [
         entry("location", location),
@@ -417,7 +420,6 @@ fn pictures_of_other_kinds() {
 #[test]
 fn constants_in_other_words() {
     let plain = with_tail(48, |net| net.node("Flatten", &["x"], "f", &[]));
-    // [1] + [1] * 46 + ... is no way to write 48; 48 = 24 * 2 is.
     let computed = with_tail(48, |net| {
         let one = file::int_tensor("", &[24]);
         net.tensors.extend([int_tensor("length", &[1]), int_tensor("minus", &[-1])]);
@@ -480,8 +482,6 @@ fn everything_outside_of_the_model() {
     let filter = graph.layers()[0].op.kernel().expect("a kernel");
     assert!(filter.data().iter().all(|v| *v == 0.5));
     // Shapes, too, and a path that begins with the folder itself.
-    let entry =
-        |key: &str, value: &str| bytes(13, &[bytes(1, key.as_bytes()), bytes(2, value.as_bytes())].concat());
     let mut net = Net::new(&[1, 3, 4, 4]);
     let place = [entry("location", "./data/all.bin"), entry("length", "8"), int(14, 1)].concat();
     net.tensors.push([int(1, 1), int(2, 7), bytes(8, b"n"), place].concat());
@@ -502,26 +502,4 @@ fn a_flattened_map_at_the_end_is_said_to_be_in_another_order() {
     let expected =
         "the outputs are a flattened 4x4x4 map: pixel by pixel, where the model has them channel by channel";
     assert_eq!(notes, [expected]);
-}
-
-/// Peak memory of an import stays near the file's size. Needs a full VGG16 as ONNX, 553 MB, in `VGG_EDGE_VGG16_ONNX`; with its
-/// weights as a Keras file in `VGG_EDGE_VGG16_H5` both must be one graph.
-#[test]
-fn a_full_vgg16_needs_little_more_memory_than_its_file() {
-    let Some(path) = std::env::var_os("VGG_EDGE_VGG16_ONNX") else {
-        eprintln!("not run: VGG_EDGE_VGG16_ONNX names no full VGG16");
-        return;
-    };
-    let bytes = fs::metadata(&path).expect("the file is there").len();
-    let graph = import(Path::new(&path), &ImportOptions::default()).expect("imports").graph;
-    assert_eq!((graph.params(), graph.input()), (138_357_544, Shape::new(224, 224, 3)));
-    if let Ok(status) = fs::read_to_string("/proc/self/status") {
-        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("peak memory");
-        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-        println!("peak memory {} MB for a file of {} MB", kib * 1024 / 1_000_000, bytes / 1_000_000);
-        assert!(kib * 1024 * 2 < bytes * 3, "peak memory {kib} KiB for a file of {bytes} bytes");
-    }
-    let Some(twin) = std::env::var_os("VGG_EDGE_VGG16_H5") else { return };
-    let twin = import(Path::new(&twin), &ImportOptions::default()).expect("imports").graph;
-    assert!(graph.canonical().expect("folds") == twin.canonical().expect("folds"), "two graphs");
 }

@@ -13,6 +13,7 @@ mod tflite_file;
 mod keras;
 mod keras_archive;
 mod onnx;
+mod onnx_nodes;
 mod pickle;
 mod tflite;
 mod torch;
