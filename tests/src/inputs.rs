@@ -44,6 +44,7 @@ pub fn blob(bytes: &[u8]) -> Reached {
         if let LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) = layer.op {
             let (values, groups) = match linear.weights {
                 Weights::S8 { data, params } => (data.len(), params.len()),
+                Weights::S16Winograd { data, params } => (data.len(), params.len()),
                 Weights::F16 { data, params } => (data.len(), params.len()),
             };
             assert_eq!(groups, layer.output.channels.div_ceil(8) as usize);

@@ -101,6 +101,13 @@ pub(crate) fn range(filter: &[i8], bias: i32) -> (i64, i64) {
     (bias - 128 * positive - 127 * negative, bias + 127 * positive + 128 * negative)
 }
 
+/// Whether every accumulator of `filter` lies within [`LIMIT`].
+#[cfg(feature = "write")]
+pub(crate) fn fits(filter: &[i8], bias: i32) -> bool {
+    let (low, high) = range(filter, bias);
+    low >= -LIMIT && high < LIMIT
+}
+
 #[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;

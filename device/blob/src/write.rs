@@ -98,6 +98,18 @@ pub struct NewLinear {
     pub weights: NewWeights,
 }
 
+impl NewLinear {
+    /// Whether [`Algorithm::WinogradF43`] is proved exact for these weights: int8, and every accumulator within its limit.
+    pub fn is_exact_in_winograd(&self) -> bool {
+        let NewWeights::S8(weights, params) = &self.weights else { return false };
+        let per_output = (weights.len() / (self.outputs as usize).max(1)).max(1);
+        weights.chunks_exact(per_output).enumerate().all(|(channel, filter)| {
+            let bias = params.get(channel / GROUP).map_or(0, |p| p.bias[channel % GROUP]);
+            winograd::fits(filter, bias)
+        })
+    }
+}
+
 /// Weights in OHWI order, unpadded.
 #[derive(Clone, Debug)]
 pub enum NewWeights {
@@ -363,8 +375,9 @@ fn prove(
             return Err(WriteError::Overflow { layer: layer(), channel, bound });
         }
         if algorithm == Algorithm::WinogradF43 {
-            let (low, high) = winograd::range(filter, params[channel / GROUP].bias[channel % GROUP]);
-            if low < -winograd::LIMIT || high >= winograd::LIMIT {
+            let bias = params[channel / GROUP].bias[channel % GROUP];
+            if !winograd::fits(filter, bias) {
+                let (low, high) = winograd::range(filter, bias);
                 return Err(WriteError::Winograd { layer: layer(), channel, low, high });
             }
         }
