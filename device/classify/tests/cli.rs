@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::Fixed;
 use vgg_edge_blob::{
-    Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Preprocess, Quantization,
-    ResizeFilter, ResizeRule, Scheme, Shape, write,
+    Algorithm, Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Preprocess,
+    Quantization, ResizeFilter, ResizeRule, Scheme, Shape, write,
 };
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
@@ -57,7 +57,8 @@ fn model(labels: &[&str], golden: Option<(Vec<u8>, Vec<f32>)>) -> Vec<u8> {
     };
     let mean = Fixed::from_scale(1.0 / 16.0).unwrap();
     let pool = NewOp::GlobalAvgPool { multiplier: mean.multiplier, shift: mean.shift };
-    let conv = NewOp::Conv { kernel: 3, linear: diagonal(8, 3, 9, 1.0 / 127.0, true) };
+    let conv =
+        NewOp::Conv { kernel: 3, algorithm: Algorithm::Direct, linear: diagonal(8, 3, 9, 1.0 / 127.0, true) };
     let max_pool = NewOp::MaxPool { stride: 2, padding: Padding::Valid };
     let dense = NewOp::Dense(diagonal(3, 8, 1, 0.0, false));
     let new = NewModel {

@@ -10,7 +10,7 @@ mod int8;
 mod lower;
 
 use vgg_edge_blob::{
-    NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
+    Algorithm, NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
 };
 
 pub use fold::OhwiWeights;
@@ -171,7 +171,9 @@ fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
 
 fn linear_op(f: &Fused<'_>, linear: vgg_edge_blob::NewLinear) -> NewOp {
     match &f.op {
-        FusedOp::Conv { weights, .. } => NewOp::Conv { kernel: weights.shape()[0] as u8, linear },
+        FusedOp::Conv { weights, .. } => {
+            NewOp::Conv { kernel: weights.shape()[0] as u8, algorithm: Algorithm::Direct, linear }
+        }
         _ => NewOp::Dense(linear),
     }
 }
