@@ -102,18 +102,27 @@ pub fn seeds() -> Vec<Vec<u8>> {
     use vgg_edge_blob::Padding::{Same, Valid};
     let conv = |kernel, filters, block| Part::Conv { kernel, filters, block };
     let pool = |stride, padding, block| Part::Pool { stride, padding, block };
-    let networks: [(u32, u32, u32, Vec<Part>); 4] = [
+    let networks: [(u32, u32, u32, Vec<Part>); 5] = [
         (6, 5, 3, vec![conv(3, 5, 1), pool(2, Valid, 1), Part::Gap, Part::Dense { units: 2 }]),
         (8, 8, 1, vec![conv(3, 8, 1), conv(1, 9, 1), pool(1, Same, 1), conv(3, 4, 2), pool(2, Same, 2)]),
         (3, 7, 4, vec![conv(3, 3, 1), pool(1, Valid, 2), Part::Dense { units: 9 }, Part::Dense { units: 3 }]),
         (4, 4, 3, vec![Part::Gap, Part::Dense { units: 2 }]),
+        (
+            7,
+            5,
+            3,
+            vec![conv(1, 8, 1), conv(3, 9, 1), pool(2, Same, 1), conv(3, 8, 2), Part::Dense { units: 2 }],
+        ),
     ];
     let mut random = Random(0x5EED_0004);
     let mut seeds = Vec::new();
     for scheme in [Scheme::Int8, Scheme::F16] {
         for (height, width, channels, parts) in &networks {
             let input = Shape { height: *height, width: *width, channels: *channels };
-            let mut model = networks::model(&mut random, scheme, input, parts);
+            // The last network: with Winograd, where the scheme has it.
+            let last = *height == 7;
+            let twin = if last { networks::winograd_twin } else { |model| model };
+            let mut model = twin(networks::model(&mut random, scheme, input, parts));
             if let Some(Part::Dense { units }) = parts.last() {
                 model.labels = (0..*units).map(|class| format!("class {class}")).collect();
                 model.golden = Some((vec![7; input.len() as usize], vec![0.5; *units as usize]));
@@ -134,7 +143,7 @@ pub fn mutation(seeds: &[Vec<u8>], n: u64) -> Vec<u8> {
     random.next();
     let mut pick = |n: usize| (random.next() >> 16) as usize % n.max(1);
     let mut bytes = seeds[pick(seeds.len())].clone();
-    let head_len = bytes.len().min(size_of::<Header>() + 4 * 96 + 9 * size_of::<SectionRecord>());
+    let head_len = bytes.len().min(size_of::<Header>() + 5 * 96 + 9 * size_of::<SectionRecord>());
     for _ in 0..1 + pick(4) {
         let at = if pick(4) > 0 { pick(head_len.min(bytes.len())) } else { pick(bytes.len()) };
         let values = [0, 1, 2, 3, 4, 7, 8, 9, 127, 128, 254, 255];

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use vgg_edge_blob::{Blob, Layer, LayerOp, Shape, Weights, layout};
+use vgg_edge_blob::{Blob, Layer, LayerOp, Shape, layout};
 
 use crate::args::Info;
 use crate::model::ModelFile;
@@ -105,10 +105,7 @@ fn layer_facts<'a>(layer: &Layer<'a>) -> LayerFacts<'a> {
         name: layer.name,
         kind: kind(&layer.op),
         output: sides(layer.output),
-        weight_bytes: linear.map_or(0, |linear| match linear.weights {
-            Weights::S8 { data, .. } => size_of_val(data),
-            Weights::F16 { data, .. } => size_of_val(data),
-        }),
+        weight_bytes: linear.map_or(0, |linear| linear.weights.len()),
         macs: layer.macs(),
         block: layer.block,
         sqnr_db: layer.sqnr_db.is_finite().then_some(layer.sqnr_db),

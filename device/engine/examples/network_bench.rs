@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! network_bench write FILE vgg16 direct|winograd                 224x224, 1000 classes
-//! network_bench write FILE INxOUTxSIDE direct|winograd|none      3 ─1x1─► IN ─3x3─► OUT channels; none: without the last
+//! network_bench write FILE INxOUTxSIDE direct|winograd|none      3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
 //! $ cargo run --release --example network_bench -- write /tmp/vgg16.vgg vgg16 winograd
@@ -80,6 +80,8 @@ fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
         Part::Conv { kernel: 3, filters: filters as u32, block: 2 },
     ];
     parts.truncate(if alone { 1 } else { 2 });
+    // So that the network does not end in a map, which would leave as f32.
+    parts.push(Part::Gap);
     Ok((Shape { height: side as u32, width: side as u32, channels: 3 }, parts))
 }
 

@@ -47,9 +47,9 @@ pub(crate) fn n_tiles(n_rows: usize, width: usize) -> usize {
     n_rows.div_ceil(TILE) * width.div_ceil(TILE)
 }
 
-/// What a layer's values and weights may take of a cache: an eighth is left to what else passes.
+/// What may be counted on of a cache: its sets do not fill evenly.
 fn room(l2: usize) -> usize {
-    l2 - l2 / 8
+    l2 / 8 * 7
 }
 
 impl Tiling {
@@ -61,16 +61,21 @@ impl Tiling {
         let room = room(l2);
         let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
         let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
-        let stays = |tiling: &Self, beside: usize| {
-            // What one group writes for a tile: a line for each pixel, or a row's sums.
-            let written = if tiling.by_row { 4 * TILE * GROUP } else { TILE * TILE * ALIGN };
-            room.saturating_sub(beside) / (tiling.values_of(1) + written)
+        // Between two looks at a value, the weights of up to two groups come by, and the pixels or sums that go in and out.
+        let stays = |per_tile: usize, beside: usize| room.saturating_sub(beside) / per_tile;
+        let (pixels, unit) =
+            (whole.pixels_of(1) + whole.outputs_of(1), 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
+        let by_band = |weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
+        let most = MAX_BYTES / (rows.values_of(1) + rows.sums_of(1));
+        let by_row = |beside: usize| {
+            stays(rows.values_of(1) + 4 * TILE * GROUP + beside, 2 * group / WINDOW).min(most)
         };
-        let unit = 4 * whole.unit_len(MAX_BATCH) * whole.n_slots();
-        // Between two looks at a value, the weights of up to two groups come by.
-        let by_row = stays(&rows, 2 * group / WINDOW).min(MAX_BYTES / (rows.values_of(1) + rows.sums_of(1)));
-        let candidates =
-            [(stays(&whole, all + unit), false), (stays(&whole, 2 * group + unit), false), (by_row, true)];
+        let candidates = [
+            (by_band(all), false),
+            (by_band(2 * group), false),
+            (by_row(rows.pixels_of(1)), true),
+            (by_row(0), true),
+        ];
         let cut = |(band, by_row): (usize, bool)| {
             let n_bands = n_tiles.div_ceil(band.max(1)).max(1);
             of(n_tiles.div_ceil(n_bands).max(1), by_row)
@@ -84,8 +89,12 @@ impl Tiling {
         let weights = self.weight_bytes();
         let n_bands = n_tiles.div_ceil(self.band);
         if self.by_row {
-            // Sums are fetched when they are written, go out, and come back.
-            return weights * n_bands + 3 * self.sums_of(n_tiles);
+            // Sums are fetched when they are written, go out, and come back; so do values, once a row, where they and
+            // the input that each row reads do not stay together.
+            let (input, values) = (self.pixels_of(n_tiles), self.values_of(n_tiles));
+            let stay = (input + values) / n_bands + 2 * weights / self.n_groups / WINDOW <= room(l2);
+            let again = if stay { 0 } else { WINDOW * (input + 2 * values) };
+            return weights * n_bands + 3 * self.sums_of(n_tiles) + again;
         }
         let stay = weights + self.values_of(self.band) + self.sums_bytes() <= room(l2);
         weights * if stay { 1 } else { n_bands }
@@ -155,6 +164,16 @@ impl Tiling {
     /// Bytes of the sums of all groups.
     fn sums_of(&self, n_tiles: usize) -> usize {
         4 * self.unit_len(n_tiles) * self.n_groups
+    }
+
+    /// Bytes of the input pixels.
+    fn pixels_of(&self, n_tiles: usize) -> usize {
+        n_tiles * TILE * TILE * self.channels
+    }
+
+    /// Bytes of the output pixels.
+    fn outputs_of(&self, n_tiles: usize) -> usize {
+        n_tiles * TILE * TILE * GROUP * self.n_groups
     }
 
     /// Bytes of the values.
