@@ -14,7 +14,6 @@ use vgg_edge_blob::{AlignedBytes, Blob, NewModel, Scheme};
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
 
-use crate::boards::Board;
 use crate::calibrate::{Calibration, Method};
 use crate::graph::Graph;
 use crate::pack;
@@ -37,8 +36,6 @@ pub struct Conversion {
     pub method: Method,
     /// Labels in class order; empty for none.
     pub labels: Vec<String>,
-    /// Board whose fastest algorithms are picked; without one those that need nothing special.
-    pub board: Option<&'static Board>,
 }
 
 /// A blob and what is known about it.
@@ -62,9 +59,6 @@ pub struct Figures {
     pub network: String,
     /// Scheme name.
     pub scheme: &'static str,
-    /// Board it was planned for; absent for none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub board: Option<&'static str>,
     /// How ranges were chosen; absent for f16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -113,7 +107,7 @@ impl Conversion {
                 let calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
                 (
-                    quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method, self.board)?,
+                    quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?,
                     Some(calibration.n_pictures()),
                 )
             }
@@ -128,7 +122,6 @@ impl Conversion {
             tool: format!("vgg-edge {}", env!("CARGO_PKG_VERSION")),
             network: graph.name().to_owned(),
             scheme: self.scheme.name(),
-            board: self.board.map(|board| board.name),
             method: calibrated.map(|_| self.method.to_string()),
             calibration_pictures: calibrated,
             measured_pictures: measured.len(),

@@ -25,7 +25,6 @@ pub mod graph;
 pub mod import;
 pub mod logs;
 pub mod pack;
-pub mod plan;
 pub mod preprocess;
 pub mod progress;
 pub mod quantize;

@@ -41,7 +41,7 @@ impl Case {
         };
         let samples =
             Samples::open(&self.calib, &self.rule.to_blob(), input).expect("pictures").thin(n_pictures);
-        let conversion = Conversion { scheme, method, labels: Vec::new(), board: None };
+        let conversion = Conversion { scheme, method, labels: Vec::new() };
         conversion.run(&self.graph, &self.rule, &samples, &Progress::Hidden).expect("a conversion")
     }
 

@@ -61,8 +61,7 @@ impl DemoArgs {
         let reference = Network::of_graph(&graph, rule.clone())?;
         for (scheme, file) in [(Scheme::Int8, "small_vgg.int8.vgg"), (Scheme::F16, "small_vgg.f16.vgg")] {
             let path = self.output.join(file);
-            let conversion =
-                Conversion { scheme, method: DEFAULT_METHOD, labels: labels.clone(), board: None };
+            let conversion = Conversion { scheme, method: DEFAULT_METHOD, labels: labels.clone() };
             let converted = conversion.run(&graph, &rule, &samples, progress)?;
             pack::save(converted.bytes.as_slice(), &path)?;
             out(format_args!("{}", scheme.name()))?;

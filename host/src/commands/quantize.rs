@@ -4,12 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{bail, ensure};
-use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use vgg_edge_blob::Scheme;
 
 use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
-use crate::boards::{BOARDS, board};
 use crate::calibrate::Method;
 use crate::convert::Conversion;
 use crate::pack;
@@ -60,10 +58,6 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
-    /// Board to plan for: generic, rpi3, rpi4, rpi5, rk3566, rk3588 or armv8-i8mm. The blob runs on every board with the same
-    /// result
-    #[arg(long, value_name = "BOARD", default_value = "generic", value_parser = PossibleValuesParser::new(board_names()))]
-    pub board: String,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -103,7 +97,6 @@ impl QuantizeArgs {
     pub fn run(&self, progress: &Progress) -> anyhow::Result<()> {
         let start = Instant::now();
         let method = self.method()?;
-        let board = board(&self.board);
         let scheme = match self.scheme {
             SchemeArg::Int8 => Scheme::Int8,
             SchemeArg::F16 => Scheme::F16,
@@ -146,7 +139,7 @@ impl QuantizeArgs {
                 samples.len()
             );
         }
-        let converted = Conversion { scheme, method, labels, board }.run(graph, &rule, &samples, progress)?;
+        let converted = Conversion { scheme, method, labels }.run(graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
 
         let figures = &converted.figures;
@@ -169,11 +162,6 @@ impl QuantizeArgs {
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }
-}
-
-/// What `--board` takes.
-fn board_names() -> Vec<&'static str> {
-    std::iter::once("generic").chain(BOARDS.iter().map(|board| board.name)).collect()
 }
 
 /// Percentile when `--method percentile` names none.

@@ -10,16 +10,14 @@ mod int8;
 mod lower;
 
 use vgg_edge_blob::{
-    NewLayer, NewLinear, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
+    Algorithm, NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
 };
 
 pub use fold::OhwiWeights;
 pub use lower::{Fused, FusedOp, LowerError, lower};
 
-use crate::boards::Board;
 use crate::calibrate::{Calibration, Method};
 use crate::graph::{self, Graph, GraphError};
-use crate::plan;
 use crate::preprocess::Preprocess as Rule;
 
 /// Why a graph cannot be quantized.
@@ -86,7 +84,7 @@ pub fn absorb_input(graph: Graph, rule: Rule) -> Result<(Graph, Rule), GraphErro
     Ok((Graph::new(name, input, layers)?, whole))
 }
 
-/// Quantizes to int8 with the ranges that `method` takes from `calibration`, with the algorithms that are fastest on `board`.
+/// Quantizes to int8 with the ranges that `method` takes from `calibration`.
 ///
 /// # Errors
 /// [`QuantizeError`].
@@ -95,7 +93,6 @@ pub fn to_int8(
     rule: &Preprocess,
     calibration: &Calibration,
     method: Method,
-    board: Option<&Board>,
 ) -> Result<NewModel, QuantizeError> {
     let fused = lower(graph)?;
     let mut quant = int8::PICTURE;
@@ -133,7 +130,7 @@ pub fn to_int8(
                 if gives_logits {
                     out = Quantization { scale: 0.0, zero_point: 0 };
                 }
-                linear_op(f, linear, i == 0, board)
+                linear_op(f, linear)
             }
         };
         layers.push(layer(f, op, quant, out));
@@ -155,7 +152,7 @@ pub fn to_f16(graph: &Graph, rule: &Preprocess) -> Result<NewModel, QuantizeErro
             FusedOp::MaxPool { stride, padding } => max_pool(stride, padding),
             FusedOp::GlobalAvgPool => NewOp::GlobalAvgPool { multiplier: 0, shift: 0 },
             FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. } => {
-                linear_op(f, f16::linear(f.name, &ohwi(f, i == 0, rule), relu)?, i == 0, None)
+                linear_op(f, f16::linear(f.name, &ohwi(f, i == 0, rule), relu)?)
             }
         };
         layers.push(layer(f, op, none, none));
@@ -172,13 +169,9 @@ fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
     if first { ohwi.in_picture_order(rule, f.input.channels()) } else { ohwi }
 }
 
-fn linear_op(f: &Fused<'_>, linear: NewLinear, is_first: bool, board: Option<&Board>) -> NewOp {
+fn linear_op(f: &Fused<'_>, linear: vgg_edge_blob::NewLinear) -> NewOp {
     match &f.op {
-        FusedOp::Conv { weights, .. } => {
-            let side = weights.shape()[0];
-            let algorithm = plan::algorithm(board, side, is_first, &linear);
-            NewOp::Conv { kernel: side as u8, algorithm, linear }
-        }
+        FusedOp::Conv { weights, .. } => NewOp::Conv { kernel: weights.shape()[0] as u8, algorithm: Algorithm::Direct, linear },
         _ => NewOp::Dense(linear),
     }
 }
