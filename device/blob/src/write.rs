@@ -106,6 +106,23 @@ pub enum NewWeights {
     F16(Vec<u16>, Vec<F16Params>),
 }
 
+impl NewLinear {
+    /// The first channel for which Winograd is not proved exact, with its lowest and highest accumulator; `None` when all
+    /// are, or the weights are not i8 or not as many as the parameters say.
+    pub fn winograd_overflow(&self) -> Option<(usize, i64, i64)> {
+        let NewWeights::S8(weights, params) = &self.weights else { return None };
+        let per_output = weights.len() / (self.outputs as usize).max(1);
+        let biases = params.iter().flat_map(|p| p.bias);
+        let ranges =
+            weights.chunks_exact(per_output.max(1)).zip(biases).map(|(f, bias)| winograd::range(f, bias));
+        let inside = |low: i64, high: i64| low >= -winograd::LIMIT && high < winograd::LIMIT;
+        ranges
+            .enumerate()
+            .find(|(_, (low, high))| !inside(*low, *high))
+            .map(|(c, (low, high))| (c, low, high))
+    }
+}
+
 struct Pending {
     kind: Section,
     layer: u16,
@@ -308,9 +325,14 @@ impl Packer {
                 return Err(WriteError::Size { layer, what, found, expected });
             }
         }
+        // Winograd's partial sums may wrap; the accumulator itself must lie in [-2^25, 2^25).
+        let overflow = if algorithm == Algorithm::WinogradF43 { linear.winograd_overflow() } else { None };
         let (weight_layout, n_runs, run_len, weights, params) = match linear.weights {
             NewWeights::S8(weights, params) => {
-                prove(name, runs, algorithm, &weights, &params)?;
+                prove(name, runs, &weights, &params)?;
+                if let Some((channel, low, high)) = overflow {
+                    return Err(WriteError::Winograd { layer, channel, low, high });
+                }
                 let params = params.as_bytes().to_vec();
                 if algorithm == Algorithm::WinogradF43 {
                     let packed = winograd::s16_w36o8(runs.outputs, runs.channels, runs.stored, &weights);
@@ -336,15 +358,8 @@ impl Packer {
 }
 
 /// No partial sum, in any order and with any input, leaves (-ACC_LIMIT, ACC_LIMIT): activations are at most
-/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them. Winograd's partial sums may wrap; there
-/// the accumulator itself must lie in [-2^25, 2^25).
-fn prove(
-    name: &str,
-    runs: &Runs,
-    algorithm: Algorithm,
-    weights: &[i8],
-    params: &[S8Params],
-) -> Result<(), WriteError> {
+/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them.
+fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result<(), WriteError> {
     for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
         let layer = || name.to_owned();
         if filter.contains(&i8::MIN) {
@@ -355,12 +370,6 @@ fn prove(
         let bound = bias.abs() + 128 * magnitude;
         if bound >= ACC_LIMIT {
             return Err(WriteError::Overflow { layer: layer(), channel, bound });
-        }
-        if algorithm == Algorithm::WinogradF43 {
-            let (low, high) = winograd::range(filter, params[channel / GROUP].bias[channel % GROUP]);
-            if low < -winograd::LIMIT || high >= winograd::LIMIT {
-                return Err(WriteError::Winograd { layer: layer(), channel, low, high });
-            }
         }
     }
     Ok(())
