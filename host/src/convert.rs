@@ -17,6 +17,7 @@ use vgg_edge_engine::{Engine, Options, kernels};
 use crate::calibrate::{Calibration, Method};
 use crate::graph::Graph;
 use crate::pack;
+use crate::plan::{self, Board};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::quantize::{self, Fused};
@@ -34,6 +35,8 @@ pub struct Conversion {
     pub scheme: Scheme,
     /// How activation ranges are chosen (int8).
     pub method: Method,
+    /// For which board each layer's algorithm is chosen (int8).
+    pub board: &'static Board,
     /// Labels in class order; empty for none.
     pub labels: Vec<String>,
 }
@@ -46,6 +49,10 @@ pub struct Converted {
     pub figures: Figures,
     /// Signal to noise of every layer.
     pub sqnr: Vec<LayerSqnr>,
+    /// Convolutions of each algorithm, for a line of text.
+    pub algorithms: String,
+    /// Layers that Winograd would have been faster for, had its proof not failed.
+    pub unproved: Vec<String>,
     /// Bytes of the arena that the engine needs.
     pub arena_bytes: usize,
 }
@@ -62,6 +69,9 @@ pub struct Figures {
     /// How ranges were chosen; absent for f16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// Board that algorithms were chosen for; absent for f16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board: Option<&'static str>,
     /// Pictures the ranges come from; absent for f16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration_pictures: Option<usize>,
@@ -102,14 +112,14 @@ impl Conversion {
         let (graph, rule) = &quantize::absorb_input(graph.canonical()?, rule.clone())?;
         let fused = quantize::lower(graph)?;
         let reference = Reference::with_outputs(graph).context("f32 reference")?;
+        let mut unproved = Vec::new();
         let (mut model, calibrated) = match self.scheme {
             Scheme::Int8 => {
                 let calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
-                (
-                    quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?,
-                    Some(calibration.n_pictures()),
-                )
+                let mut model = quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?;
+                unproved = plan::apply(&mut model, self.board);
+                (model, Some(calibration.n_pictures()))
             }
             Scheme::F16 => (quantize::to_f16(graph, &rule.to_blob())?, None),
         };
@@ -123,6 +133,7 @@ impl Conversion {
             network: graph.name().to_owned(),
             scheme: self.scheme.name(),
             method: calibrated.map(|_| self.method.to_string()),
+            board: calibrated.map(|_| self.board.name),
             calibration_pictures: calibrated,
             measured_pictures: measured.len(),
             agreement: graph.is_classifier().then(|| comparison.agreement()),
@@ -132,8 +143,9 @@ impl Conversion {
             layer.sqnr_db = sqnr.db;
         }
         model.metadata = serde_json::to_string(&figures)?;
+        let algorithms = plan::algorithms(&model);
         let (bytes, arena_bytes) = with_self_test(model, samples)?;
-        Ok(Converted { bytes, figures, sqnr, arena_bytes })
+        Ok(Converted { bytes, figures, sqnr, algorithms, unproved, arena_bytes })
     }
 }
 

@@ -25,6 +25,7 @@ pub mod graph;
 pub mod import;
 pub mod logs;
 pub mod pack;
+pub mod plan;
 pub mod preprocess;
 pub mod progress;
 pub mod quantize;

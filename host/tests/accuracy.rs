@@ -8,6 +8,7 @@ use vgg_edge_host::convert::{Conversion, Converted};
 use vgg_edge_host::eval::{Evaluation, Network, evaluate};
 use vgg_edge_host::graph::Graph;
 use vgg_edge_host::import::{ImportOptions, import};
+use vgg_edge_host::plan::Board;
 use vgg_edge_host::preprocess::Preprocess;
 use vgg_edge_host::progress::Progress;
 use vgg_edge_host::report;
@@ -41,7 +42,7 @@ impl Case {
         };
         let samples =
             Samples::open(&self.calib, &self.rule.to_blob(), input).expect("pictures").thin(n_pictures);
-        let conversion = Conversion { scheme, method, labels: Vec::new() };
+        let conversion = Conversion { scheme, method, board: Board::generic(), labels: Vec::new() };
         conversion.run(&self.graph, &self.rule, &samples, &Progress::Hidden).expect("a conversion")
     }
 

@@ -10,6 +10,7 @@ use vgg_edge_engine::{Engine, Options, kernels};
 use vgg_edge_host::calibrate::Method;
 use vgg_edge_host::convert::Conversion;
 use vgg_edge_host::graph::{Graph, Kind, Padding, Shape, Spec};
+use vgg_edge_host::plan::Board;
 use vgg_edge_host::preprocess::Preset;
 use vgg_edge_host::progress::Progress;
 use vgg_edge_host::reference::Reference;
@@ -62,7 +63,8 @@ fn every_kind_of_picture_and_output_survives_conversion() {
             assert!(samples.len() > 15, "{} pictures", samples.len());
             for (scheme, least_db) in [(Scheme::Int8, 20.0), (Scheme::F16, 50.0)] {
                 let case = format!("{channels} channels, {end:?}, {}", scheme.name());
-                let conversion = Conversion { scheme, method: Method::Mse, labels: Vec::new() };
+                let conversion =
+                    Conversion { scheme, method: Method::Mse, board: Board::generic(), labels: Vec::new() };
                 let converted = conversion.run(&graph, &rule, &samples, &Progress::Hidden).expect(&case);
                 for layer in &converted.sqnr {
                     assert!(layer.db >= least_db, "{case}\n{}", report::table(&converted.sqnr));

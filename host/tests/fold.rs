@@ -8,6 +8,7 @@ use vgg_edge_blob::{Scheme, Shape as BlobShape};
 use vgg_edge_host::calibrate::Method;
 use vgg_edge_host::convert::Conversion;
 use vgg_edge_host::graph::{Graph, GraphError, Kind, Layer, Op, Padding, Shape, Spec, Tensor};
+use vgg_edge_host::plan::Board;
 use vgg_edge_host::preprocess::{Preprocess, Preset};
 use vgg_edge_host::progress::Progress;
 use vgg_edge_host::reference::Reference;
@@ -113,7 +114,8 @@ fn convert(graph: &Graph, scheme: Scheme) -> (f64, usize) {
     let input = BlobShape { height, width, channels: 3 };
     let folder = workspace_root().join("tests/fixtures/cifar10/calib");
     let samples = Samples::open(Path::new(&folder), &rule.to_blob(), input).expect("pictures").thin(24);
-    let conversion = Conversion { scheme, method: Method::MinMax, labels: Vec::new() };
+    let conversion =
+        Conversion { scheme, method: Method::MinMax, board: Board::generic(), labels: Vec::new() };
     let converted = conversion.run(graph, &rule, &samples, &Progress::Hidden).expect("converts");
     let worst = converted.sqnr.iter().fold(f64::INFINITY, |m, l| m.min(f64::from(l.db)));
     (worst, converted.sqnr.len())

@@ -15,6 +15,7 @@ use vgg_edge_host::calibrate::Method;
 use vgg_edge_host::convert::Conversion;
 use vgg_edge_host::graph::{Graph, Shape};
 use vgg_edge_host::import::{ImportOptions, import};
+use vgg_edge_host::plan::Board;
 use vgg_edge_host::preprocess::Preprocess;
 use vgg_edge_host::progress::Progress;
 use vgg_edge_host::reference::Reference;
@@ -228,7 +229,8 @@ fn blobs(graph: &Graph, rule: &Preprocess) -> Vec<AlignedBytes> {
     let folder = workspace_root().join("tests/fixtures/cifar10/calib");
     let samples = Samples::open(&folder, &rule.to_blob(), input).expect("pictures").thin(6);
     let convert = |scheme| {
-        let conversion = Conversion { scheme, method: Method::Mse, labels: Vec::new() };
+        let conversion =
+            Conversion { scheme, method: Method::Mse, board: Board::generic(), labels: Vec::new() };
         conversion.run(graph, rule, &samples, &Progress::Hidden).expect("converts").bytes
     };
     vec![convert(Scheme::Int8), convert(Scheme::F16)]

@@ -92,7 +92,7 @@ pub fn s16_w36o8(outputs: usize, channels: usize, stored: usize, weights: &[i8])
     packed
 }
 
-/// The accumulator of `filter` that is farthest from 0, over all inputs: `(lowest, highest)`, bias inside.
+/// The lowest and the highest accumulator of `filter` over all inputs, bias inside.
 #[cfg(feature = "write")]
 pub(crate) fn range(filter: &[i8], bias: i32) -> (i64, i64) {
     let magnitude = |sign: i64| filter.iter().map(|w| (sign * i64::from(*w)).max(0)).sum::<i64>();
@@ -101,22 +101,17 @@ pub(crate) fn range(filter: &[i8], bias: i32) -> (i64, i64) {
     (bias - 128 * positive - 127 * negative, bias + 127 * positive + 128 * negative)
 }
 
-/// Whether every accumulator of `filter` lies within [`LIMIT`].
-#[cfg(feature = "write")]
-pub(crate) fn fits(filter: &[i8], bias: i32) -> bool {
-    let (low, high) = range(filter, bias);
-    low >= -LIMIT && high < LIMIT
-}
-
 #[cfg(all(test, feature = "write"))]
 mod tests {
     use super::*;
 
+    type Matrix = Vec<Vec<i64>>;
+
     /// The matrices of the text above, as printed.
-    fn matrices() -> (Vec<Vec<i64>>, Vec<Vec<i64>>, Vec<Vec<i64>>) {
+    fn matrices() -> (Matrix, Matrix, Matrix) {
         let text = include_str!("winograd.rs");
         let rows = text.lines().skip_while(|l| !l.starts_with("//!      4  0 -5")).take(6);
-        let rows: Vec<Vec<i64>> =
+        let rows: Matrix =
             rows.map(|l| l.split_whitespace().filter_map(|w| w.parse().ok()).collect()).collect();
         let b = rows.iter().map(|r| r[..6].to_vec()).collect();
         let g = rows.iter().map(|r| r[6..9].to_vec()).collect();
@@ -124,8 +119,8 @@ mod tests {
     }
 
     /// `m x m'`.
-    fn both(m: &[Vec<i64>], x: &[Vec<i64>]) -> Vec<Vec<i64>> {
-        let times = |m: &[Vec<i64>], x: &[Vec<i64>]| -> Vec<Vec<i64>> {
+    fn both(m: &[Vec<i64>], x: &[Vec<i64>]) -> Matrix {
+        let times = |m: &[Vec<i64>], x: &[Vec<i64>]| -> Matrix {
             // (m x)' so that twice gives m x m'.
             (0..x[0].len())
                 .map(|j| m.iter().map(|row| row.iter().zip(x).map(|(a, x)| a * x[j]).sum()).collect())
@@ -160,7 +155,7 @@ mod tests {
             let (x, w): (Vec<_>, Vec<_>) =
                 (x.chunks(6).map(<[_]>::to_vec).collect(), w.chunks(3).map(<[_]>::to_vec).collect());
             let (u, v) = (both(&g, &w), both(&b, &x));
-            let m: Vec<Vec<i64>> =
+            let m: Matrix =
                 u.iter().zip(&v).map(|(u, v)| u.iter().zip(v).map(|(u, v)| u * v).collect()).collect();
             assert!(u.iter().chain(&v).flatten().all(|t| i16::try_from(*t).is_ok()));
             for (i, row) in both(&a, &m).iter().enumerate() {
@@ -186,8 +181,7 @@ mod tests {
                     true => i64::from(weights[(output * 9 + t) * 3 + channel]),
                     false => 0,
                 };
-                let filter: Vec<Vec<i64>> =
-                    (0..3).map(|r| (0..3).map(|c| weight(3 * r + c)).collect()).collect();
+                let filter: Matrix = (0..3).map(|r| (0..3).map(|c| weight(3 * r + c)).collect()).collect();
                 for (tap, expected) in both(&g, &filter).into_iter().flatten().enumerate() {
                     let place = 2 * (((output / 8 * 36 + tap) * 8 + channel) * 8 + output % 8);
                     let found = i16::from_le_bytes([packed[place], packed[place + 1]]);

@@ -98,18 +98,6 @@ pub struct NewLinear {
     pub weights: NewWeights,
 }
 
-impl NewLinear {
-    /// Whether [`Algorithm::WinogradF43`] is proved exact for these weights: int8, and every accumulator within its limit.
-    pub fn is_exact_in_winograd(&self) -> bool {
-        let NewWeights::S8(weights, params) = &self.weights else { return false };
-        let per_output = (weights.len() / (self.outputs as usize).max(1)).max(1);
-        weights.chunks_exact(per_output).enumerate().all(|(channel, filter)| {
-            let bias = params.get(channel / GROUP).map_or(0, |p| p.bias[channel % GROUP]);
-            winograd::fits(filter, bias)
-        })
-    }
-}
-
 /// Weights in OHWI order, unpadded.
 #[derive(Clone, Debug)]
 pub enum NewWeights {
@@ -117,6 +105,23 @@ pub enum NewWeights {
     S8(Vec<i8>, Vec<S8Params>),
     /// Half-precision bits.
     F16(Vec<u16>, Vec<F16Params>),
+}
+
+impl NewLinear {
+    /// The first channel for which Winograd is not proved exact, with its lowest and highest accumulator; `None` when all
+    /// are, or the weights are not i8 or not as many as the parameters say.
+    pub fn winograd_overflow(&self) -> Option<(usize, i64, i64)> {
+        let NewWeights::S8(weights, params) = &self.weights else { return None };
+        let per_output = weights.len() / (self.outputs as usize).max(1);
+        let biases = params.iter().flat_map(|p| p.bias);
+        let ranges =
+            weights.chunks_exact(per_output.max(1)).zip(biases).map(|(f, bias)| winograd::range(f, bias));
+        let inside = |low: i64, high: i64| low >= -winograd::LIMIT && high < winograd::LIMIT;
+        ranges
+            .enumerate()
+            .find(|(_, (low, high))| !inside(*low, *high))
+            .map(|(c, (low, high))| (c, low, high))
+    }
 }
 
 struct Pending {
@@ -326,9 +331,14 @@ impl Packer {
                 return Err(WriteError::Size { layer, what, found, expected });
             }
         }
+        // Winograd's partial sums may wrap; the accumulator itself must lie in [-2^25, 2^25).
+        let overflow = if algorithm == Algorithm::WinogradF43 { linear.winograd_overflow() } else { None };
         let (weight_layout, n_runs, run_len, weights, params) = match linear.weights {
             NewWeights::S8(weights, params) => {
-                prove(name, runs, algorithm, &weights, &params)?;
+                prove(name, runs, &weights, &params)?;
+                if let Some((channel, low, high)) = overflow {
+                    return Err(WriteError::Winograd { layer, channel, low, high });
+                }
                 let params = params.as_bytes().to_vec();
                 if algorithm == Algorithm::WinogradF43 {
                     let packed = winograd::s16_w36o8(runs.outputs, runs.channels, runs.stored, &weights);
@@ -354,15 +364,8 @@ impl Packer {
 }
 
 /// No partial sum, in any order and with any input, leaves (-ACC_LIMIT, ACC_LIMIT): activations are at most
-/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them. Winograd's partial sums may wrap; there
-/// the accumulator itself must lie in [-2^25, 2^25).
-fn prove(
-    name: &str,
-    runs: &Runs,
-    algorithm: Algorithm,
-    weights: &[i8],
-    params: &[S8Params],
-) -> Result<(), WriteError> {
+/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them.
+fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result<(), WriteError> {
     for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
         let layer = || name.to_owned();
         if filter.contains(&i8::MIN) {
@@ -373,13 +376,6 @@ fn prove(
         let bound = bias.abs() + 128 * magnitude;
         if bound >= ACC_LIMIT {
             return Err(WriteError::Overflow { layer: layer(), channel, bound });
-        }
-        if algorithm == Algorithm::WinogradF43 {
-            let bias = params[channel / GROUP].bias[channel % GROUP];
-            if !winograd::fits(filter, bias) {
-                let (low, high) = winograd::range(filter, bias);
-                return Err(WriteError::Winograd { layer: layer(), channel, low, high });
-            }
         }
     }
     Ok(())

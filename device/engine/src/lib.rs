@@ -13,6 +13,7 @@ mod plan;
 pub mod pool;
 mod tiling;
 pub mod topk;
+mod winograd;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};

@@ -383,7 +383,8 @@ mod threads {
     }
 }
 
-#[cfg(all(test, feature = "std"))]
+#[cfg(test)]
+#[cfg(feature = "std")]
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -550,6 +550,10 @@ fn kernels_md_describes_these_files() {
         ("dotprod.rs", include_str!("../src/kernels/dotprod.rs")),
         ("i8mm.rs", include_str!("../src/kernels/i8mm.rs")),
         ("avx2.rs", include_str!("../src/kernels/avx2.rs")),
+        ("../winograd.rs", include_str!("../src/winograd.rs")),
+        ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
+        ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
+        ("avx2_winograd.rs", include_str!("../src/kernels/avx2_winograd.rs")),
     ];
     let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
     let rows = files.map(|(name, text)| {

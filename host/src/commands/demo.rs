@@ -13,6 +13,7 @@ use super::{WeightsArgs, eval, human_bytes, labels, out};
 use crate::convert::{Conversion, engine};
 use crate::eval::{Network, evaluate};
 use crate::pack;
+use crate::plan::Board;
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::samples::Samples;
@@ -61,7 +62,12 @@ impl DemoArgs {
         let reference = Network::of_graph(&graph, rule.clone())?;
         for (scheme, file) in [(Scheme::Int8, "small_vgg.int8.vgg"), (Scheme::F16, "small_vgg.f16.vgg")] {
             let path = self.output.join(file);
-            let conversion = Conversion { scheme, method: DEFAULT_METHOD, labels: labels.clone() };
+            let conversion = Conversion {
+                scheme,
+                method: DEFAULT_METHOD,
+                board: Board::generic(),
+                labels: labels.clone(),
+            };
             let converted = conversion.run(&graph, &rule, &samples, progress)?;
             pack::save(converted.bytes.as_slice(), &path)?;
             out(format_args!("{}", scheme.name()))?;

@@ -11,6 +11,7 @@ use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
 use crate::calibrate::Method;
 use crate::convert::Conversion;
 use crate::pack;
+use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
 use crate::report;
 use crate::samples::Samples;
@@ -58,6 +59,9 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
+    /// Board that each layer's algorithm is chosen for (int8); the blob runs everywhere and gives the same results
+    #[arg(long, value_name = "BOARD", value_parser = board, default_value = "generic", hide_possible_values = true)]
+    pub board: &'static Board,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -139,9 +143,13 @@ impl QuantizeArgs {
                 samples.len()
             );
         }
-        let converted = Conversion { scheme, method, labels }.run(graph, &rule, &samples, progress)?;
+        let converted =
+            Conversion { scheme, method, board: self.board, labels }.run(graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
 
+        for layer in &converted.unproved {
+            eprintln!("warning: layer `{layer}`: weights too large for exact winograd-f43, it stays direct");
+        }
         let figures = &converted.figures;
         out_text(&report::table(&converted.sqnr))?;
         out(format_args!(""))?;
@@ -156,12 +164,23 @@ impl QuantizeArgs {
                 figures.measured_pictures,
             ))?;
         }
+        if let (Some(board), false) = (figures.board, converted.algorithms.is_empty()) {
+            out(format_args!("plan       {board}: {}", converted.algorithms))?;
+        }
         out(format_args!("arena      {}", human_bytes(converted.arena_bytes as u64)))?;
         out(format_args!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64)))?;
         out(format_args!("written    {}", self.output.display()))?;
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }
+}
+
+/// The board called `name`.
+fn board(name: &str) -> Result<&'static Board, String> {
+    Board::find(name).ok_or_else(|| {
+        let names: Vec<&str> = BOARDS.iter().map(|board| board.name).collect();
+        format!("expected {}", names.join(", "))
+    })
 }
 
 /// Percentile when `--method percentile` names none.

@@ -171,7 +171,9 @@ fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
 
 fn linear_op(f: &Fused<'_>, linear: vgg_edge_blob::NewLinear) -> NewOp {
     match &f.op {
-        FusedOp::Conv { weights, .. } => NewOp::Conv { kernel: weights.shape()[0] as u8, algorithm: Algorithm::Direct, linear },
+        FusedOp::Conv { weights, .. } => {
+            NewOp::Conv { kernel: weights.shape()[0] as u8, algorithm: Algorithm::Direct, linear }
+        }
         _ => NewOp::Dense(linear),
     }
 }

@@ -1,4 +1,4 @@
-//! Winograd F(4x4,3x3) of the `avx2` kernel (see `avx2_winograd` in KERNELS.md).
+//! Winograd F(4x4,3x3) of the `avx2` kernel, `avx2_winograd`: transforms and multiplications.
 //!
 //! ```text
 //! input    8 channels of a window as i16, adds and shifts only
@@ -27,15 +27,20 @@ use super::{GROUP, WinogradInput, WinogradOutput, WinogradRow};
 pub(super) unsafe fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
     for group in 0..window.channels / GROUP {
         let x = window.input.as_ptr().wrapping_add(group * GROUP);
-        let columns: [_; WINDOW] = window.columns.map(|column| {
-            to_taps(window.rows.map(|row| {
+        // Loops over indices: a `map` of so many registers is a function of its own.
+        let mut columns = [[avx::_mm_setzero_si128(); WINDOW]; WINDOW];
+        for (taps, column) in columns.iter_mut().zip(window.columns) {
+            let mut values = [avx::_mm_setzero_si128(); WINDOW];
+            for (value, row) in values.iter_mut().zip(window.rows) {
                 // SAFETY: `check` found 8 values behind every row, column and group.
-                avx::_mm_cvtepi8_epi16(unsafe { avx::_mm_loadl_epi64(x.add(row + column).cast()) })
-            }))
-        });
+                *value = avx::_mm_cvtepi8_epi16(unsafe { avx::_mm_loadl_epi64(x.add(row + column).cast()) });
+            }
+            *taps = to_taps(values);
+        }
         let mut place = taps.as_mut_ptr().wrapping_add(group * window.group_stride);
         for i in window.tap_rows.clone() {
-            for value in to_taps(columns.map(|column| column[i])) {
+            let c = &columns;
+            for value in to_taps([c[0][i], c[1][i], c[2][i], c[3][i], c[4][i], c[5][i]]) {
                 // SAFETY: `check` found 8 places behind every tap and group.
                 unsafe { avx::_mm_storeu_si128(place.cast(), value) };
                 place = place.wrapping_add(window.tap_stride);
@@ -100,8 +105,9 @@ unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
             *taps = multiply::<P>(x, w, row.channels);
         }
     }
-    for p in 0..P {
-        for (x, column) in from_taps(core::array::from_fn(|j| taps[j][p])).into_iter().enumerate() {
+    let [t0, t1, t2, t3, t4, t5] = &taps;
+    for (p, &m0) in t0.iter().enumerate() {
+        for (x, column) in from_taps([m0, t1[p], t2[p], t3[p], t4[p], t5[p]]).into_iter().enumerate() {
             // SAFETY: `check` found places for 4 columns.
             unsafe { avx::_mm256_storeu_si256(sums.as_mut_ptr().add((x * P + p) * GROUP).cast(), column) };
         }

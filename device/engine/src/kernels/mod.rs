@@ -53,9 +53,8 @@ mod neon_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
 mod scalar;
-mod winograd;
 
-pub use winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
+pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 
 /// A kernel of the table.
 #[derive(Debug)]
@@ -251,7 +250,7 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
 }
 
 impl Requant<'_> {
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         for (&multiplier, &shift) in self.multiplier.iter().zip(self.shift) {
             assert!(multiplier >= 0, "multiplier {multiplier} is negative");
             assert!((0..=31).contains(&shift), "shift {shift} is outside 0..=31");

@@ -83,7 +83,8 @@ unsafe fn multiply<const P: usize>(mut x: *const i16, mut w: *const i16, channel
     let mut acc = [[neon::vdupq_n_s32(0); 2]; P];
     let steps = channels / 4;
     // Behind the tiles' first halves of 8 channels come their second halves, from tile 0 on, and then the next 8.
-    let rewind = |x: *const i16, step: usize| x.wrapping_sub(if step % 2 == 0 { P * GROUP - 4 } else { 4 });
+    let rewind =
+        |x: *const i16, step: usize| x.wrapping_sub(if step.is_multiple_of(2) { P * GROUP - 4 } else { 4 });
     // SAFETY: the caller's promise; 8 channels are two steps. Loads run ahead of multiplications; the last step loads
     // nothing for a next one.
     unsafe {

@@ -15,7 +15,7 @@ use core::sync::atomic::AtomicU64;
 
 use vgg_edge_blob::winograd::{TILE, WINDOW};
 
-use super::{GROUP, Requant};
+use crate::kernels::{GROUP, Requant};
 
 /// Most tiles of a batch: 12 times 8 i32 sums fill 24 of Arm's 32 vector registers.
 pub const MAX_BATCH: usize = 12;
@@ -82,7 +82,7 @@ pub struct WinogradOutput<'a> {
 
 impl WinogradInput<'_> {
     /// Checks every extent against its slice, once a call, so that a kernel may then read and write by pointer.
-    pub(super) fn check(&self, taps: &[i16]) {
+    pub(crate) fn check(&self, taps: &[i16]) {
         let Self { rows, columns, channels, tap_stride, group_stride, .. } = *self;
         check_channels(channels);
         let Range { start, end } = self.tap_rows;
@@ -99,7 +99,7 @@ impl WinogradInput<'_> {
 
 impl WinogradRow<'_> {
     /// Checks every extent against its slice, as for [`WinogradInput`].
-    pub(super) fn check(&self, sums: &[i32]) {
+    pub(crate) fn check(&self, sums: &[i32]) {
         let Self { n_tiles, channels, tap_stride, .. } = *self;
         check_channels(channels);
         assert!((1..=MAX_BATCH).contains(&n_tiles), "{n_tiles} tiles, expected 1 to {MAX_BATCH}");
@@ -113,7 +113,7 @@ impl WinogradRow<'_> {
 
 impl WinogradOutput<'_> {
     /// Checks every extent against its slice, as for [`WinogradInput`].
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         let Self { n_rows, n_columns, row_stride, pixel_stride, .. } = *self;
         let inside = |n: usize| (1..=TILE).contains(&n);
         let side = "expected 1 to 4 a side";
