@@ -42,7 +42,7 @@ pub enum MethodArg {
 /// Converts a trained network to a file for the board
 #[derive(Args, Clone, Debug)]
 pub struct QuantizeArgs {
-    /// Weights: Keras .h5 (model or weights alone) or .safetensors with torchvision names
+    /// Weights: Keras .keras or .h5 (model or weights alone), PyTorch .pth or .safetensors, .onnx or float .tflite
     pub weights: PathBuf,
     /// Folder with pictures like those the network will see; sub-folders are fine
     #[arg(long, value_name = "DIR")]

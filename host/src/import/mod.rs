@@ -10,8 +10,9 @@
 //! | `TFL3` at byte 4 | TFLite, float | `tflite` |
 //! | a protobuf with the fields of ONNX' `ModelProto` | ONNX | `onnx` |
 //!
-//! Every importer describes the network as a [`Spec`](crate::graph::Spec) first, then hands over one tensor at a time in the
-//! host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size of the weights.
+//! Keras' and PyTorch's files become a [`Spec`](crate::graph::Spec) first, ONNX and TFLite layers as their operators come. All
+//! of them hand over one tensor at a time in the host's layouts (HWIO, `[in][out]`), so that peak memory stays near the size
+//! of the weights in f32.
 //!
 //! ```no_run
 //! use vgg_edge_host::import::{ImportOptions, import};
