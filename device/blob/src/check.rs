@@ -5,7 +5,7 @@ use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Algorithm, Padding, Scheme, Shape};
+use crate::model::{Algorithm, Layout, Padding, Scheme, Shape};
 use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
@@ -18,9 +18,9 @@ pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
-pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
-pub(crate) const LAYOUT_F16_O8: u8 = 2;
-pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
+pub(crate) const LAYOUT_S8_O8K4: u8 = Layout::S8O8K4 as u8;
+pub(crate) const LAYOUT_F16_O8: u8 = Layout::F16O8 as u8;
+pub(crate) const LAYOUT_S16_W36O8: u8 = Layout::S16W36O8 as u8;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;

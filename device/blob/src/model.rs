@@ -85,6 +85,29 @@ impl Algorithm {
     }
 }
 
+/// The order in which packed weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Layout {
+    /// `[groups][runs][run_len / 4][8 outputs][4 values]`, i8.
+    S8O8K4 = 1,
+    /// `[groups][runs][run_len][8 outputs]`, half precision.
+    F16O8 = 2,
+    /// `[groups][36 taps][channels as stored][8 outputs]`, i16: transformed 3x3 filters.
+    S16W36O8 = 3,
+}
+
+impl Layout {
+    /// The name in the format's description and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::S8O8K4 => "s8-o8k4",
+            Layout::F16O8 => "f16-o8",
+            Layout::S16W36O8 => "s16-w36o8",
+        }
+    }
+}
+
 /// Packed weights and per-channel parameters of a convolution or dense layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights<'a> {
@@ -197,6 +220,15 @@ impl Weights<'_> {
     /// Whether there is no weight.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The order in which they lie in memory.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Weights::S8 { .. } => Layout::S8O8K4,
+            Weights::S16Winograd { .. } => Layout::S16W36O8,
+            Weights::F16 { .. } => Layout::F16O8,
+        }
     }
 
     /// How they are used.

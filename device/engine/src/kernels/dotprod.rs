@@ -13,6 +13,8 @@
 
 use core::arch::{aarch64 as neon, asm};
 
+use vgg_edge_blob::Layout;
+
 use super::neon::{Finish, f16, prefetch};
 use super::{
     F16Strip, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_winograd,
@@ -38,6 +40,10 @@ impl Kernel for Dotprod {
         NAME
     }
 
+    fn wants(&self, layout: Layout) -> Layout {
+        wants(layout)
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: `self` proves the CPU feature; the strip's extents are checked.
@@ -59,6 +65,11 @@ impl Kernel for Dotprod {
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
         neon_winograd::output(tile);
     }
+}
+
+/// Dot products do four times the work of the i16 products of exact Winograd: direct is about twice as fast.
+pub(super) fn wants(layout: Layout) -> Layout {
+    if layout == Layout::S16W36O8 { Layout::S8O8K4 } else { layout }
 }
 
 /// # Safety

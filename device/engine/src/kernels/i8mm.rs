@@ -13,6 +13,8 @@
 
 use core::arch::{aarch64 as neon, asm};
 
+use vgg_edge_blob::Layout;
+
 use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
@@ -37,6 +39,10 @@ const PAIRS: usize = 6;
 impl Kernel for I8mm {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn wants(&self, layout: Layout) -> Layout {
+        dotprod::wants(layout)
     }
 
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {

@@ -23,6 +23,8 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
+use vgg_edge_blob::Layout;
+
 // Whether this CPU has all the features: known at compile time without `std`, asked at run time with it.
 #[cfg(not(feature = "std"))]
 #[allow(unused_macros)] // an architecture may have the scalar row only
@@ -222,6 +224,12 @@ pub struct F16Strip<'a> {
 pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// `{arch}-{dtypes}-{variant}`, as in the command line, the bench records and the README.
     fn name(&self) -> &'static str;
+
+    /// The layout that this kernel is fastest with, among those that hold the weights of a convolution in `layout` exactly:
+    /// the engine repacks at load. Most kernels run what the file has.
+    fn wants(&self, layout: Layout) -> Layout {
+        layout
+    }
 
     /// Computes an int8 strip.
     ///
