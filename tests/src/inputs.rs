@@ -45,6 +45,7 @@ pub fn blob(bytes: &[u8]) -> Reached {
             let (values, groups) = match linear.weights {
                 Weights::S8 { data, params } => (data.len(), params.len()),
                 Weights::S16Winograd { data, params } => (data.len(), params.len()),
+                Weights::S4 { blocks, params } => (blocks.len() * 64 * 8, params.len()),
                 Weights::F16 { data, params } => (data.len(), params.len()),
             };
             assert_eq!(groups, layer.output.channels.div_ceil(8) as usize);
@@ -97,7 +98,7 @@ pub fn seal(bytes: &mut [u8]) {
     bytes[offset_of!(Header, head_crc)..][..4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Small blobs of both schemes and every kind of layer: where mutations start.
+/// Small blobs of every scheme and every kind of layer: where mutations start.
 pub fn seeds() -> Vec<Vec<u8>> {
     use vgg_edge_blob::Padding::{Same, Valid};
     let conv = |kernel, filters, block| Part::Conv { kernel, filters, block };
@@ -133,6 +134,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
             seeds.push(bytes);
         }
     }
+    // Two dense layers in 4 bits.
+    let (height, width, channels, parts) = &networks[2];
+    let input = Shape { height: *height, width: *width, channels: *channels };
+    let model = networks::model(&mut random, Scheme::Int8, input, parts);
+    let mut bytes = Vec::new();
+    write(networks::int4_twin(&mut random, model), &mut bytes).expect("a legal model");
+    seeds.push(bytes);
     seeds
 }
 

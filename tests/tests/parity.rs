@@ -35,6 +35,7 @@ fn models() -> (TempDir, Vec<PathBuf>) {
     for (model, name) in [
         (vgg_of_two_blocks(Scheme::Int8), "random.int8.vgg"),
         (vgg_of_two_blocks(Scheme::F16), "random.f16.vgg"),
+        (vgg_of_two_blocks(Scheme::Int8Fc4), "random.int8-fc4.vgg"),
         (winograd_of_two_blocks(), WINOGRAD),
     ] {
         let path = dir.path().join(name);
@@ -44,7 +45,7 @@ fn models() -> (TempDir, Vec<PathBuf>) {
     if let Some(folder) = std::env::var_os("VGG_EDGE_MODELS").map(PathBuf::from) {
         let more = files(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "vgg"));
         models.extend(more);
-        assert!(models.len() > 3, "{}: no model", folder.display());
+        assert!(models.len() > 4, "{}: no model", folder.display());
     }
     (dir, models)
 }

@@ -6,6 +6,7 @@
 mod aligned;
 mod check;
 mod error;
+pub mod int4;
 pub mod layout;
 mod model;
 #[cfg(feature = "write")]

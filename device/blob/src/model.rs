@@ -4,6 +4,7 @@
 //! Channel counts are the network's own; in memory they are padded to groups of 8 (see
 //! [`layout::padded`](crate::layout::padded)), except the picture's.
 
+use crate::int4::S4Block;
 use crate::layout::{F16Params, S8Params};
 
 /// Number format of a blob.
@@ -14,6 +15,8 @@ pub enum Scheme {
     Int8 = 1,
     /// f16 weights, f32 activations and arithmetic.
     F16 = 2,
+    /// [`Scheme::Int8`] whose dense layers may have 4-bit weights: see [`int4`](crate::int4).
+    Int8Fc4 = 3,
 }
 
 impl Scheme {
@@ -22,6 +25,15 @@ impl Scheme {
         match self {
             Scheme::Int8 => "int8",
             Scheme::F16 => "f16",
+            Scheme::Int8Fc4 => "int8-fc4",
+        }
+    }
+
+    /// Whether activations are i8 and sums i32.
+    pub fn is_int8(self) -> bool {
+        match self {
+            Scheme::Int8 | Scheme::Int8Fc4 => true,
+            Scheme::F16 => false,
         }
     }
 }
@@ -95,6 +107,8 @@ pub enum Layout {
     F16O8 = 2,
     /// `[groups][36 taps][channels as stored][8 outputs]`, i16: transformed 3x3 filters.
     S16W36O8 = 3,
+    /// `[groups][run_len / 64]` blocks of 8 scales and 64 x 8 weights of 4 bits: see [`int4`](crate::int4).
+    S4O8K64 = 7,
 }
 
 impl Layout {
@@ -104,6 +118,7 @@ impl Layout {
             Layout::S8O8K4 => "s8-o8k4",
             Layout::F16O8 => "f16-o8",
             Layout::S16W36O8 => "s16-w36o8",
+            Layout::S4O8K64 => "s4-o8k64",
         }
     }
 }
@@ -122,6 +137,13 @@ pub enum Weights<'a> {
     S16Winograd {
         /// Transformed weights.
         data: &'a [i16],
+        /// One record a group of 8 output channels.
+        params: &'a [S8Params],
+    },
+    /// Layout `s4-o8k64`: `[groups][run_len / 64]`, dense layers.
+    S4 {
+        /// Weights with their scales.
+        blocks: &'a [S4Block],
         /// One record a group of 8 output channels.
         params: &'a [S8Params],
     },
@@ -213,6 +235,7 @@ impl Weights<'_> {
         match self {
             Weights::S8 { data, .. } => size_of_val(*data),
             Weights::S16Winograd { data, .. } => size_of_val(*data),
+            Weights::S4 { blocks, .. } => size_of_val(*blocks),
             Weights::F16 { data, .. } => size_of_val(*data),
         }
     }
@@ -227,6 +250,7 @@ impl Weights<'_> {
         match self {
             Weights::S8 { .. } => Layout::S8O8K4,
             Weights::S16Winograd { .. } => Layout::S16W36O8,
+            Weights::S4 { .. } => Layout::S4O8K64,
             Weights::F16 { .. } => Layout::F16O8,
         }
     }
@@ -235,7 +259,7 @@ impl Weights<'_> {
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Weights::S16Winograd { .. } => Algorithm::WinogradF43,
-            Weights::S8 { .. } | Weights::F16 { .. } => Algorithm::Direct,
+            Weights::S8 { .. } | Weights::S4 { .. } | Weights::F16 { .. } => Algorithm::Direct,
         }
     }
 }

@@ -53,7 +53,7 @@ impl Runs {
 
     /// Calls `place(output, run, element, index)` for every weight: `index` in OHWI order, `element` within
     /// the stored run.
-    fn each(&self, mut place: impl FnMut(usize, usize, usize, usize)) {
+    pub(crate) fn each(&self, mut place: impl FnMut(usize, usize, usize, usize)) {
         let mut index = 0;
         for output in 0..self.outputs {
             for run in 0..self.n_runs {

@@ -18,6 +18,7 @@ use zerocopy::FromBytes;
 
 use crate::check;
 use crate::error::{BlobError, Section};
+use crate::int4::S4Block;
 use crate::layout::{self, HEAD_CRC_START, Header, LayerRecord, NONE, SectionRecord};
 use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
 use crate::preprocess::Preprocess;
@@ -324,11 +325,17 @@ impl<'a> Blob<'a> {
         let (_, data) = self.section(record.weights.get())?;
         let (_, params) = self.section(record.params.get())?;
         let weights = match self.scheme {
-            Scheme::Int8 if record.algorithm == check::WINOGRAD_F43 => Weights::S16Winograd {
-                data: <[i16]>::ref_from_bytes(data).ok()?,
+            Scheme::Int8Fc4 if record.layout == check::LAYOUT_S4_O8K64 => Weights::S4 {
+                blocks: <[S4Block]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },
-            Scheme::Int8 => Weights::S8 {
+            Scheme::Int8 | Scheme::Int8Fc4 if record.algorithm == check::WINOGRAD_F43 => {
+                Weights::S16Winograd {
+                    data: <[i16]>::ref_from_bytes(data).ok()?,
+                    params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
+                }
+            }
+            Scheme::Int8 | Scheme::Int8Fc4 => Weights::S8 {
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },

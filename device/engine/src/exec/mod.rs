@@ -287,7 +287,9 @@ fn fill_halo(step: &Step, pad: u8, bytes: &mut [u8]) {
 /// The last layer's values as f32.
 fn output(scheme: Scheme, last: &Layer<'_>, buffer: &Buffer, bytes: &[u8], out: &mut [f32]) {
     match (scheme, last.op) {
-        (Scheme::Int8, LayerOp::Dense(linear)) => linear::logits(&linear, buffer, bytes, out),
+        (Scheme::Int8 | Scheme::Int8Fc4, LayerOp::Dense(linear)) => {
+            linear::logits(&linear, buffer, bytes, out);
+        }
         _ => {
             rows_as_f32(scheme, last, buffer, buffer.halo, bytes, out);
         }
@@ -310,7 +312,7 @@ fn rows_as_f32(
         let (row, column) = (first_row + i / buffer.width, i % buffer.width);
         let at = row * buffer.pitch() + (column + buffer.halo) * buffer.channels;
         match scheme {
-            Scheme::Int8 => {
+            Scheme::Int8 | Scheme::Int8Fc4 => {
                 for (real, &v) in pixel.iter_mut().zip(&bytes[at..at + channels]) {
                     let steps = i32::from(v as i8) - i32::from(layer.out_quant.zero_point);
                     *real = steps as f32 * layer.out_quant.scale;
