@@ -51,6 +51,7 @@ pub fn blob(bytes: &[u8]) -> Reached {
                     assert_eq!(scales.len(), form.taps() * 8 * params.len());
                     (data.len(), params.len())
                 }
+                Weights::S4 { blocks, params } => (blocks.len() * 64 * 8, params.len()),
                 Weights::F16 { data, params } => (data.len(), params.len()),
             };
             assert_eq!(groups, layer.output.channels.div_ceil(8) as usize);
@@ -103,7 +104,7 @@ pub fn seal(bytes: &mut [u8]) {
     bytes[offset_of!(Header, head_crc)..][..4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Small blobs of both schemes and every kind of layer: where mutations start.
+/// Small blobs of every scheme and every kind of layer: where mutations start.
 pub fn seeds() -> Vec<Vec<u8>> {
     use vgg_edge_blob::Padding::{Same, Valid};
     let conv = |kernel, filters, block| Part::Conv { kernel, filters, block };
@@ -150,6 +151,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
             }
         }
     }
+    // Two dense layers in 4 bits.
+    let (height, width, channels, parts) = &networks[2];
+    let input = Shape { height: *height, width: *width, channels: *channels };
+    let model = networks::model(&mut random, Scheme::Int8, input, parts);
+    let mut bytes = Vec::new();
+    write(networks::int4_twin(&mut random, model), &mut bytes).expect("a legal model");
+    seeds.push(bytes);
     seeds
 }
 

@@ -157,12 +157,21 @@ pub fn vgg_of_two_blocks(scheme: Scheme) -> NewModel {
     ];
     let mut random = Random(0x5EED_0003);
     let input = Shape { height: 21, width: 30, channels: 3 };
-    let mut model = networks::model(&mut random, scheme, input, &parts);
+    let base = if scheme.is_int8() { Scheme::Int8 } else { scheme };
+    let mut model = networks::model(&mut random, base, input, &parts);
+    if scheme == Scheme::Int8Fc4 {
+        model = networks::int4_twin(&mut random, model);
+    }
     let picture: Vec<u8> = (0..input.len()).map(|_| random.next() as u8).collect();
     let logits = match scheme {
-        Scheme::Int8 => networks::int8_logits(&model, &picture),
+        Scheme::Int8 | Scheme::Int8Fc4 => networks::int8_logits(&model, &picture),
         Scheme::F16 => networks::f16_logits(&model, &picture),
     };
     model.golden = Some((picture, logits));
     model
+}
+
+/// The int8 network of [`vgg_of_two_blocks`] with Winograd wherever the format has it; its self-test is the same.
+pub fn winograd_of_two_blocks() -> NewModel {
+    networks::winograd_twin(vgg_of_two_blocks(Scheme::Int8))
 }

@@ -1,11 +1,12 @@
 //! The checks of a blob's fields: known values, shapes that follow from one another, parameters in range.
 
 use crate::error::{BlobError, Section};
+use crate::int4::{self, S4Block};
 use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Algorithm, Padding, Scheme, Shape};
+use crate::model::{Algorithm, Layout, Padding, Scheme, Shape};
 use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
@@ -19,17 +20,16 @@ pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
-pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
-pub(crate) const LAYOUT_F16_O8: u8 = 2;
-pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
-pub(crate) const LAYOUT_S8_W16O8K4: u8 = 5;
-pub(crate) const LAYOUT_S8_W36O8K4: u8 = 6;
+pub(crate) const LAYOUT_S8_O8K4: u8 = Layout::S8O8K4 as u8;
+pub(crate) const LAYOUT_F16_O8: u8 = Layout::F16O8 as u8;
+pub(crate) const LAYOUT_S16_W36O8: u8 = Layout::S16W36O8 as u8;
+pub(crate) const LAYOUT_S4_O8K64: u8 = Layout::S4O8K64 as u8;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
 
 pub(crate) fn scheme(header: &Header) -> Result<Scheme, BlobError> {
-    [Scheme::Int8, Scheme::F16]
+    [Scheme::Int8, Scheme::F16, Scheme::Int8Fc4]
         .into_iter()
         .find(|s| *s as u8 == header.scheme)
         .ok_or(BlobError::HeaderField { field: "scheme", found: u32::from(header.scheme) })
@@ -160,7 +160,7 @@ impl LayerCheck<'_, '_> {
                 self.without_pool()?;
                 self.expect_input(self.input)?;
                 let pixels = u64::from(self.input.height) * u64::from(self.input.width);
-                if self.blob.scheme() == Scheme::Int8 && pixels > MAX_AVERAGE {
+                if self.blob.scheme().is_int8() && pixels > MAX_AVERAGE {
                     let (layer, found, limit) = (self.layer, pixels, MAX_AVERAGE);
                     return Err(BlobError::AverageTooLarge { layer, found, limit });
                 }
@@ -242,33 +242,34 @@ impl LayerCheck<'_, '_> {
         }
         let form = form(r);
         let groups = u64::from(r.out_channels.get()).div_ceil(GROUP as u64);
-        let (weight_layout, n_runs, run_len, weight_size) = match (self.blob.scheme(), form) {
-            (_, Some(form)) => (layout_of(form), form.taps() as u64, self.stored_channels().into(), 1),
-            (Scheme::Int8, None) if r.algorithm == WINOGRAD_F43 => {
-                (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
+        let int8 = self.blob.scheme().is_int8();
+        // Bytes of the weights of 8 outputs: `size` for `per` values of their runs.
+        let (weight_layout, n_runs, run_len, (size, per)) = match (self.blob.scheme(), form) {
+            (_, Some(form)) => {
+                (layout_of(form), form.taps() as u64, self.stored_channels().into(), (GROUP, 1))
             }
-            (Scheme::Int8, None) => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), 1),
-            (Scheme::F16, None) => (LAYOUT_F16_O8, n_runs, values, 2),
+            (Scheme::F16, None) => (LAYOUT_F16_O8, n_runs, values, (2 * GROUP, 1)),
+            (Scheme::Int8Fc4, None) if r.kind == DENSE && r.layout == LAYOUT_S4_O8K64 => {
+                let run_len = values.next_multiple_of(int4::INPUTS as u64);
+                (LAYOUT_S4_O8K64, n_runs, run_len, (size_of::<S4Block>(), int4::INPUTS as u64))
+            }
+            _ if r.algorithm == WINOGRAD_F43 => {
+                (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), (2 * GROUP, 1))
+            }
+            _ => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), (GROUP, 1)),
         };
-        let params_size = match self.blob.scheme() {
-            Scheme::Int8 => size_of::<S8Params>(),
-            Scheme::F16 => size_of::<F16Params>(),
-        };
+        let params_size = if int8 { size_of::<S8Params>() } else { size_of::<F16Params>() };
         self.one_of("layout", r.layout, &[weight_layout])?;
         self.expect("n_runs", r.n_runs.get().into(), n_runs)?;
         self.expect("run_len", r.run_len.get().into(), run_len)?;
-        let weights =
-            (groups * GROUP as u64).checked_mul(n_runs * run_len).and_then(|n| n.checked_mul(weight_size));
+        let weights = groups.checked_mul(n_runs * run_len / per).and_then(|n| n.checked_mul(size as u64));
         let weights = weights.unwrap_or(u64::MAX);
         self.section(r.weights.get(), "weights", Section::Weights, weights)?;
         let params = self.section(r.params.get(), "params", Section::Params, groups * params_size as u64)?;
         if let Some(form) = form {
             self.taps(form, groups)?;
         }
-        match self.blob.scheme() {
-            Scheme::Int8 => self.s8_params(params),
-            Scheme::F16 => self.f16_params(params),
-        }
+        if int8 { self.s8_params(params) } else { self.f16_params(params) }
     }
 
     /// What a requantized Winograd layer has besides: multipliers and scales that are not negative, as kernels expect.
@@ -343,7 +344,7 @@ impl LayerCheck<'_, '_> {
 
     /// Scales of an int8 layer are positive, but for the last dense layer's output: that one gives logits.
     fn scales(&self) -> Result<(), BlobError> {
-        if self.blob.scheme() != Scheme::Int8 {
+        if !self.blob.scheme().is_int8() {
             return Ok(());
         }
         let gives_logits = self.last && self.record.kind == DENSE;
@@ -361,7 +362,7 @@ impl LayerCheck<'_, '_> {
 
     /// Zero points of an int8 layer: a map has one, whoever writes or reads it.
     fn zero_points(&self) -> Result<(), BlobError> {
-        if self.blob.scheme() != Scheme::Int8 {
+        if !self.blob.scheme().is_int8() {
             return Ok(());
         }
         let r = self.record;
@@ -426,14 +427,14 @@ pub(crate) fn form(record: &LayerRecord) -> Option<Form> {
 /// The layout of that form's weights.
 pub(crate) fn layout_of(form: Form) -> u8 {
     match form {
-        Form::F23 => LAYOUT_S8_W16O8K4,
-        Form::F43 => LAYOUT_S8_W36O8K4,
+        Form::F23 => Layout::S8W16O8K4 as u8,
+        Form::F43 => Layout::S8W36O8K4 as u8,
     }
 }
 
 /// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.
 pub(crate) fn may_transform(scheme: Scheme, first: bool) -> bool {
-    scheme == Scheme::Int8 && !first
+    scheme.is_int8() && !first
 }
 
 /// Whether a map is within the limits. Two border pixels a side come on top; once it holds, no product of

@@ -49,7 +49,7 @@ pub struct Header {
     pub layer_len: U16,
     /// Bytes of a section record.
     pub section_len: U16,
-    /// [`Scheme`](crate::Scheme): 1 int8, 2 f16.
+    /// [`Scheme`](crate::Scheme): 1 int8, 2 f16, 3 int8-fc4.
     pub scheme: u8,
     /// Channel order of the network: 0 RGB, 1 BGR, 2 gray, 3 RGBA. The weights are stored for RGB pictures.
     pub order: u8,
@@ -93,7 +93,7 @@ pub struct LayerRecord {
     pub activation: u8,
     /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
-    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`, 5 `s8-w16o8k4`, 6 `s8-w36o8k4`.
+    /// Weight layout: 0 none, else [`Layout`](crate::Layout).
     pub layout: u8,
     /// Zero.
     pub reserved: u8,

@@ -6,6 +6,7 @@
 mod aligned;
 mod check;
 mod error;
+pub mod int4;
 pub mod layout;
 mod model;
 #[cfg(feature = "write")]
@@ -23,7 +24,9 @@ mod write_error;
 #[cfg(feature = "write")]
 pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
-pub use model::{Algorithm, Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+pub use model::{
+    Algorithm, Golden, Layer, LayerOp, Layout, Linear, Padding, Quantization, Scheme, Shape, Weights,
+};
 pub use preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 pub use read::Blob;
 #[cfg(feature = "write")]

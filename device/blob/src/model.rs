@@ -4,6 +4,7 @@
 //! Channel counts are the network's own; in memory they are padded to groups of 8 (see
 //! [`layout::padded`](crate::layout::padded)), except the picture's.
 
+use crate::int4::S4Block;
 use crate::layout::{F16Params, S8Params};
 use crate::winograd8::Form;
 
@@ -15,6 +16,8 @@ pub enum Scheme {
     Int8 = 1,
     /// f16 weights, f32 activations and arithmetic.
     F16 = 2,
+    /// [`Scheme::Int8`] whose dense layers may have 4-bit weights: see [`int4`](crate::int4).
+    Int8Fc4 = 3,
 }
 
 impl Scheme {
@@ -23,6 +26,15 @@ impl Scheme {
         match self {
             Scheme::Int8 => "int8",
             Scheme::F16 => "f16",
+            Scheme::Int8Fc4 => "int8-fc4",
+        }
+    }
+
+    /// Whether activations are i8 and sums i32.
+    pub fn is_int8(self) -> bool {
+        match self {
+            Scheme::Int8 | Scheme::Int8Fc4 => true,
+            Scheme::F16 => false,
         }
     }
 }
@@ -98,6 +110,38 @@ impl Algorithm {
     }
 }
 
+/// The order in which packed weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Layout {
+    /// `[groups][runs][run_len / 4][8 outputs][4 values]`, i8.
+    S8O8K4 = 1,
+    /// `[groups][runs][run_len][8 outputs]`, half precision.
+    F16O8 = 2,
+    /// `[groups][36 taps][channels as stored][8 outputs]`, i16: transformed 3x3 filters.
+    S16W36O8 = 3,
+    /// `[groups][16 taps][channels as stored / 4][8 outputs][4 channels]`, i8: F(2x2,3x3) of [`winograd8`](crate::winograd8).
+    S8W16O8K4 = 5,
+    /// The same with 36 taps, F(4x4,3x3).
+    S8W36O8K4 = 6,
+    /// `[groups][run_len / 64]` blocks of 8 scales and 64 x 8 weights of 4 bits: see [`int4`](crate::int4).
+    S4O8K64 = 7,
+}
+
+impl Layout {
+    /// The name in the format's description and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::S8O8K4 => "s8-o8k4",
+            Layout::F16O8 => "f16-o8",
+            Layout::S16W36O8 => "s16-w36o8",
+            Layout::S8W16O8K4 => "s8-w16o8k4",
+            Layout::S8W36O8K4 => "s8-w36o8k4",
+            Layout::S4O8K64 => "s4-o8k64",
+        }
+    }
+}
+
 /// Packed weights and per-channel parameters of a convolution or dense layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights<'a> {
@@ -129,6 +173,13 @@ pub enum Weights<'a> {
         input: &'a [i16],
         /// What brings the sums of all taps to one scale: `[groups][taps][8 channels]`, Q31 and not negative.
         scales: &'a [i32],
+    },
+    /// Layout `s4-o8k64`: `[groups][run_len / 64]`, dense layers.
+    S4 {
+        /// Weights with their scales.
+        blocks: &'a [S4Block],
+        /// One record a group of 8 output channels.
+        params: &'a [S8Params],
     },
     /// Layout `f16-o8`: `[groups][n_runs][run_len][8 channels]`, half-precision bits.
     F16 {
@@ -219,6 +270,7 @@ impl Weights<'_> {
             Weights::S8 { data, .. } => size_of_val(*data),
             Weights::S16Winograd { data, .. } => size_of_val(*data),
             Weights::S8Winograd { data, .. } => size_of_val(*data),
+            Weights::S4 { blocks, .. } => size_of_val(*blocks),
             Weights::F16 { data, .. } => size_of_val(*data),
         }
     }
@@ -228,12 +280,24 @@ impl Weights<'_> {
         self.len() == 0
     }
 
+    /// The order in which they lie in memory.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Weights::S8 { .. } => Layout::S8O8K4,
+            Weights::S16Winograd { .. } => Layout::S16W36O8,
+            Weights::S8Winograd { form: Form::F23, .. } => Layout::S8W16O8K4,
+            Weights::S8Winograd { form: Form::F43, .. } => Layout::S8W36O8K4,
+            Weights::S4 { .. } => Layout::S4O8K64,
+            Weights::F16 { .. } => Layout::F16O8,
+        }
+    }
+
     /// How they are used.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Weights::S16Winograd { .. } => Algorithm::WinogradF43,
             Weights::S8Winograd { form, .. } => form.algorithm(),
-            Weights::S8 { .. } | Weights::F16 { .. } => Algorithm::Direct,
+            Weights::S8 { .. } | Weights::S4 { .. } | Weights::F16 { .. } => Algorithm::Direct,
         }
     }
 }

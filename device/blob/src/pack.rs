@@ -55,7 +55,7 @@ impl Runs {
 
     /// Calls `place(output, run, element, index)` for every weight: `index` in OHWI order, `element` within
     /// the stored run.
-    fn each(&self, mut place: impl FnMut(usize, usize, usize, usize)) {
+    pub(crate) fn each(&self, mut place: impl FnMut(usize, usize, usize, usize)) {
         let mut index = 0;
         for output in 0..self.outputs {
             for run in 0..self.n_runs {
@@ -76,7 +76,8 @@ pub(crate) fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]
     for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
         let layer = || name.to_owned();
         if filter.contains(&i8::MIN) {
-            return Err(WriteError::WeightRange { layer: layer(), channel });
+            let (found, low, high) = (i8::MIN, -127, 127);
+            return Err(WriteError::WeightRange { layer: layer(), channel, found, low, high });
         }
         let magnitude: i64 = filter.iter().map(|w| i64::from(w.unsigned_abs())).sum();
         let bias = i64::from(params[channel / GROUP].bias[channel % GROUP]);

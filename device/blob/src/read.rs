@@ -18,6 +18,7 @@ use zerocopy::FromBytes;
 
 use crate::check;
 use crate::error::{BlobError, Section};
+use crate::int4::S4Block;
 use crate::layout::{self, HEAD_CRC_START, Header, LayerRecord, NONE, SectionRecord};
 use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
 use crate::preprocess::Preprocess;
@@ -330,18 +331,24 @@ impl<'a> Blob<'a> {
         let (_, data) = self.section(record.weights.get())?;
         let (_, params) = self.section(record.params.get())?;
         let weights = match (self.scheme, check::form(record)) {
-            (Scheme::Int8, Some(form)) => Weights::S8Winograd {
+            (Scheme::Int8 | Scheme::Int8Fc4, Some(form)) => Weights::S8Winograd {
                 form,
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
                 input: <[i16]>::ref_from_bytes(self.section(record.input_taps.get())?.1).ok()?,
                 scales: <[i32]>::ref_from_bytes(self.section(record.tap_scales.get())?.1).ok()?,
             },
-            (Scheme::Int8, None) if record.algorithm == check::WINOGRAD_F43 => Weights::S16Winograd {
-                data: <[i16]>::ref_from_bytes(data).ok()?,
+            (Scheme::Int8Fc4, None) if record.layout == check::LAYOUT_S4_O8K64 => Weights::S4 {
+                blocks: <[S4Block]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },
-            (Scheme::Int8, None) => Weights::S8 {
+            (Scheme::Int8 | Scheme::Int8Fc4, None) if record.algorithm == check::WINOGRAD_F43 => {
+                Weights::S16Winograd {
+                    data: <[i16]>::ref_from_bytes(data).ok()?,
+                    params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
+                }
+            }
+            (Scheme::Int8 | Scheme::Int8Fc4, None) => Weights::S8 {
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },

@@ -7,6 +7,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use crate::check;
 use crate::error::Section;
+use crate::int4;
 use crate::layout::{
     ALIGN, F16Params, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params, SectionRecord,
     VERSION, padded,
@@ -103,6 +104,15 @@ pub struct NewLinear {
 pub enum NewWeights {
     /// i8 in [-127, 127].
     S8(Vec<i8>, Vec<S8Params>),
+    /// i8 in [-8, 7], of a dense layer in a blob of scheme `int8-fc4`: see [`int4`].
+    S4 {
+        /// Weights.
+        weights: Vec<i8>,
+        /// `[outputs][groups]`: what each group of 64 inputs, counted with padded channels, is multiplied by.
+        scales: Vec<u8>,
+        /// Parameters, as for [`NewWeights::S8`].
+        params: Vec<S8Params>,
+    },
     /// Half-precision bits.
     F16(Vec<u16>, Vec<F16Params>),
     /// Transformed and quantized 3x3 filters: see [`winograd8`](crate::winograd8).
@@ -346,13 +356,16 @@ impl Packer {
             let found = form.map_or_else(|| "weights that are not transformed".to_owned(), of);
             return Err(WriteError::Weights { layer, found, algorithm });
         }
-        let (n_weights, n_params, scheme) = match &linear.weights {
-            NewWeights::S8(w, p) => (w.len(), p.len(), Scheme::Int8),
+        let (n_weights, n_params, fits) = match &linear.weights {
+            NewWeights::S8(w, p) => (w.len(), p.len(), self.scheme.is_int8()),
             // `NewTaps` counts its own.
-            NewWeights::S8Winograd { .. } => (runs.len(), runs.groups(), Scheme::Int8),
-            NewWeights::F16(w, p) => (w.len(), p.len(), Scheme::F16),
+            NewWeights::S8Winograd { .. } => (runs.len(), runs.groups(), self.scheme.is_int8()),
+            NewWeights::S4 { weights, params, .. } => {
+                (weights.len(), params.len(), self.scheme == Scheme::Int8Fc4)
+            }
+            NewWeights::F16(w, p) => (w.len(), p.len(), self.scheme == Scheme::F16),
         };
-        if scheme != self.scheme {
+        if !fits {
             return Err(WriteError::Scheme { layer, scheme: self.scheme });
         }
         for (what, found, expected) in
@@ -398,6 +411,19 @@ impl Packer {
                 }
                 let params = params.as_bytes().to_vec();
                 (check::layout_of(form), form.taps(), runs.stored, packed.weights, params)
+            }
+            NewWeights::S4 { weights, scales, params } => {
+                if r.kind != check::DENSE {
+                    return Err(WriteError::Int4 { layer });
+                }
+                let run_len = runs.f16_run_len().next_multiple_of(int4::INPUTS);
+                let (found, expected) = (scales.len(), runs.outputs * run_len / int4::INPUTS);
+                if found != expected {
+                    return Err(WriteError::Size { layer, what: "scales", found, expected });
+                }
+                int4::prove(name, runs, (&weights, &scales), &params)?;
+                let packed = int4::s4_o8k64(runs, &weights, &scales);
+                (check::LAYOUT_S4_O8K64, runs.n_runs, run_len, packed, params.as_bytes().to_vec())
             }
             NewWeights::F16(weights, params) => {
                 let packed = pack::f16_o8(runs, &weights);

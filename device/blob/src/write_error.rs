@@ -21,7 +21,7 @@ pub enum WriteError {
         layer: String,
         /// Output channel.
         channel: usize,
-        /// `|bias| + 128 * sum(|w|)`.
+        /// `|bias| + 128 * sum(|w|)`; 4-bit weights count with their scales.
         bound: i64,
     },
     /// An accumulator of a Winograd layer could leave the range in which its arithmetic is exact: the layer needs
@@ -84,13 +84,25 @@ pub enum WriteError {
         /// The algorithm asked for.
         algorithm: Algorithm,
     },
-    /// A weight of -128, which the kernels' 16-bit pairs do not allow.
-    #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]
+    /// A weight of -128, which the kernels' 16-bit pairs do not allow, or one that 4 bits do not hold.
+    #[error("layer `{layer}`, channel {channel}: weight {found}, the range is [{low}, {high}]")]
     WeightRange {
         /// Layer name.
         layer: String,
         /// Output channel.
         channel: usize,
+        /// The weight.
+        found: i8,
+        /// Least weight of the format.
+        low: i8,
+        /// Largest weight of the format.
+        high: i8,
+    },
+    /// 4-bit weights of a convolution.
+    #[error("layer `{layer}`: 4-bit weights are for dense layers")]
+    Int4 {
+        /// Layer name.
+        layer: String,
     },
     /// Weights or parameters do not have the size that the shapes give.
     #[error("layer `{layer}`: {found} {what}, expected {expected}")]

@@ -9,7 +9,7 @@ use std::mem::offset_of;
 
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
-    aligned, bytes, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
+    aligned, bytes, int4_twin, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
     winograd8_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
@@ -97,7 +97,7 @@ const HEAD: &[(Patch, &str)] = &[
         "header and tables have 800 bytes, expected 6291776",
     ),
     (|b| put_u16(b, at!(Header.n_sections of 0), 8), "header and tables have 800 bytes, expected 768"),
-    (|b| b[at!(Header.scheme of 0)] = 3, "header: scheme is 3"),
+    (|b| b[at!(Header.scheme of 0)] = 4, "header: scheme is 4"),
     (|b| b[at!(Header.order of 0)] = 4, "header: order is 4"),
     (|b| b[at!(Header.order of 0)] = 2, "header: input_channels is 3, expected 1 for order gray"),
     (|b| b[at!(Header.order of 0)] = 3, "header: input_channels is 3, expected 4 for order rgba"),
@@ -407,6 +407,24 @@ fn offsets_of_taps_may_be_anything() {
     assert!(Blob::parse(aligned(&bytes).as_slice()).is_ok());
 }
 
+/// A 3x3 convolution and two dense layers in 4 bits, of 160 inputs for 9 outputs and of 9 (16) for 2.
+const INT4: &[(Patch, &str)] = &[
+    (|b| b[at!(Header.scheme of 0)] = 1, "layer 1: layout has the unknown value 7"),
+    (|b| b[at!(LayerRecord.layout of layer(0))] = 7, "layer 0: layout has the unknown value 7"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 6, "layer 1: layout has the unknown value 6"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 1, "layer 1: run_len is 192, expected 160"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 2, "layer 1: algorithm has the unknown value 2"),
+    (|b| put_u32(b, at!(LayerRecord.run_len of layer(1)), 160), "layer 1: run_len is 160, expected 192"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(2)), 2), "layer 2: n_runs is 2, expected 1"),
+    (
+        |b| {
+            put_u32(b, at!(LayerRecord.out_channels of layer(1)), 17);
+            put_u32(b, at!(LayerRecord.in_channels of layer(2)), 17);
+        },
+        "layer 1: weights have 1584 bytes, expected 2376",
+    ),
+];
+
 fn conv(kernel: u8) -> Part {
     Part::Conv { kernel, filters: 8, block: 1 }
 }
@@ -474,6 +492,8 @@ fn others() -> BTreeSet<String> {
     let convs = part(&[conv(3), conv(3), conv(1)], shape(5, 4, 3));
     seen.extend(run(&bytes(winograd_twin(convs.clone())), true, WINOGRAD));
     seen.extend(run(&bytes(winograd8_twin(convs, Form::F23)), true, WINOGRAD8));
+    let dense = part(&[conv(3), Part::Dense { units: 9 }, Part::Dense { units: 2 }], shape(5, 4, 3));
+    seen.extend(run(&bytes(int4_twin(&mut Random(5), dense)), true, INT4));
     let no_self_test: NewModel = NewModel { golden: None, ..small(Scheme::Int8) };
     let half: &[(Patch, &str)] =
         &[(|b| put_u16(b, section(4), 4), "golden logits section: found 1, expected 0")];

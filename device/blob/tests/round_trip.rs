@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin, winograd8_twin};
+use support::{Part, Random, aligned, bytes, int4_twin, model, shape, small, winograd_twin, winograd8_twin};
 use vgg_edge_blob::winograd::s16_w36o8;
 use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
@@ -49,6 +49,7 @@ fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, 
                     NewWeights::S8(w, _) => i64::from(w[index]),
                     NewWeights::F16(w, _) => i64::from(w[index]),
                     NewWeights::S8Winograd { .. } => panic!("{layer}: transformed weights"),
+                    NewWeights::S4 { .. } => panic!("{layer}: 4 bits"),
                 };
                 assert_eq!(at(o, r, k), expected, "{layer}: output {o}, run {r}, element {k}");
                 seen += usize::from(real);
@@ -105,6 +106,25 @@ fn check_taps(
     }
 }
 
+/// Compares a dense layer in 4 bits: every weight and scale, zeros where there is none.
+fn check_int4(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, taps: [usize; 3]) {
+    let [pixels, channels, stored] = taps;
+    let NewWeights::S4 { weights, scales, params } = &new.weights else { panic!("{layer}: 4 bits") };
+    let Weights::S4 { blocks, params: found } = read.weights else { panic!("{layer}: {:?}", read.weights) };
+    let (outputs, n) = (new.outputs as usize, (pixels * stored).div_ceil(64));
+    assert_eq!((read.relu, read.n_runs, read.run_len as usize), (new.relu, 1, 64 * n), "{layer}");
+    assert_eq!((found, blocks.len()), (params.as_slice(), outputs.div_ceil(8) * n), "{layer}");
+    for (o, k) in (0..outputs.next_multiple_of(8)).flat_map(|o| (0..64 * n).map(move |k| (o, k))) {
+        let (pixel, channel) = (k / stored, k % stored);
+        let real = o < outputs && pixel < pixels && channel < channels;
+        let weight = if real { i32::from(weights[(o * pixels + pixel) * channels + channel]) } else { 0 };
+        let block = &blocks[o / 8 * n + k / 64];
+        assert_eq!(block.weight(k % 64, o % 8), weight, "{layer}: output {o}, element {k}");
+        let scale = if o < outputs { scales[o * n + k / 64] } else { 0 };
+        assert_eq!(block.scales[o % 8], scale, "{layer}: output {o}, element {k}");
+    }
+}
+
 fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, first: bool) {
     let name = &new.name;
     assert_eq!((read.name, read.block), (name.as_str(), new.block));
@@ -133,6 +153,9 @@ fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, fi
                 }
                 _ => check_linear(name, linear, read, [side, side, channels, stored]),
             }
+        }
+        (NewOp::Dense(linear), LayerOp::Dense(read)) if matches!(linear.weights, NewWeights::S4 { .. }) => {
+            check_int4(name, linear, read, [pixels, channels, stored]);
         }
         (NewOp::Dense(linear), LayerOp::Dense(read)) => {
             check_linear(name, linear, read, [1, pixels, channels, stored]);
@@ -196,6 +219,9 @@ fn layers_of_every_kind_come_back() {
                 shape(1, 1, 3),
             ];
             check(&new, &outputs);
+            if scheme == Scheme::Int8 {
+                check(&int4_twin(&mut Random(6), new.clone()), &outputs);
+            }
             for form in Form::ALL {
                 check(&winograd8_twin(new.clone(), form), &outputs);
             }

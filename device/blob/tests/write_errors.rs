@@ -4,7 +4,7 @@ mod support;
 
 use std::io;
 
-use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin, winograd8_twin};
+use support::{Part, Random, aligned, bytes, int4_twin, model, shape, small, winograd_twin, winograd8_twin};
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::winograd8::Form;
@@ -203,6 +203,50 @@ fn transformed_layers_must_fit_their_form() {
 #[test]
 fn weights_of_minus_128_are_refused() {
     assert_eq!(refused(dense(-128, 0)), "layer `layer0`, channel 0: weight -128, the range is [-127, 127]");
+}
+
+/// A dense layer of 128 inputs in 4 bits, all weights `weight`, with the scales of its two groups and a bias.
+fn int4(weight: i8, scales: [u8; 2], bias: i32) -> NewModel {
+    let parts = [Part::Dense { units: 1 }];
+    let mut new = int4_twin(&mut Random(1), model(&mut Random(1), Scheme::Int8, shape(16, 8, 1), &parts));
+    let params = S8Params { bias: [bias; 8], ..S8Params::default() };
+    linear(&mut new, 0).weights =
+        NewWeights::S4 { weights: vec![weight; 128], scales: scales.to_vec(), params: vec![params] };
+    new
+}
+
+/// 64 weights of -8 count 255 times, 64 once.
+#[test]
+fn the_int4_proof_is_exact() {
+    let largest = (ACC_LIMIT - 1 - 128 * 64 * 8 * 256) as i32;
+    for sign in [1, -1] {
+        let written = aligned(&bytes(int4(-8, [255, 1], sign * largest)));
+        assert!(Blob::parse(written.as_slice()).is_ok());
+        assert_eq!(
+            refused(int4(-8, [255, 1], sign * (largest + 1))),
+            "layer `layer0`, channel 0: partial sums can reach 1073741824, the accumulator's limit is 1073741824"
+        );
+    }
+}
+
+#[test]
+fn int4_weights_must_be_4_bits_of_a_dense_layer_in_a_blob_for_them() {
+    for weight in [8, -9] {
+        let words = format!("layer `layer0`, channel 0: weight {weight}, the range is [-8, 7]");
+        assert_eq!(refused(int4(weight, [1, 1], 0)), words);
+    }
+    let mut new = int4(1, [1, 1], 0);
+    let NewWeights::S4 { scales, .. } = &mut linear(&mut new, 0).weights else { panic!("4 bits") };
+    scales.pop();
+    assert_eq!(refused(new), "layer `layer0`: 1 scales, expected 2");
+    let new = NewModel { scheme: Scheme::Int8, ..int4(1, [1, 1], 0) };
+    assert_eq!(refused(new), "layer `layer0`: weights are not int8");
+    let conv = Part::Conv { kernel: 1, filters: 1, block: 1 };
+    let mut new = model(&mut Random(1), Scheme::Int8, shape(4, 4, 1), &[conv]);
+    new.scheme = Scheme::Int8Fc4;
+    linear(&mut new, 0).weights =
+        NewWeights::S4 { weights: vec![1], scales: vec![1], params: vec![S8Params::default()] };
+    assert_eq!(refused(new), "layer `layer0`: 4-bit weights are for dense layers");
 }
 
 #[test]

@@ -20,8 +20,8 @@ use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
 use crate::tiling::{Sizes, Tiling};
 
-/// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
-const SLACK: usize = 16;
+/// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len` and `S4Strip::input`.
+const SLACK: usize = 64;
 
 /// Where a map, or a window of its rows, lies. Rows are `width + 2 * halo` pixels of `channels` values; a
 /// halo of 1 puts a pixel of padding around the map.
@@ -297,7 +297,7 @@ fn traffic(
 
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit.
 pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize, n_threads: usize) -> Plan {
-    let value_size = if scheme == Scheme::Int8 { 1 } else { 4 };
+    let value_size = if scheme.is_int8() { 1 } else { 4 };
     let mut picture = map(input, input.channels as usize, layers.first(), value_size);
     let (mut steps, mut plans, mut all_tilings) = (Vec::new(), Vec::new(), Vec::new());
     let mut source = picture;

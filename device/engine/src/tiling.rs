@@ -48,7 +48,7 @@ impl Sizes {
             Weights::S8Winograd { form, .. } => {
                 Some(Self { tile: form.tile(), window: form.window(), value: 1, weight: 1 })
             }
-            Weights::S8 { .. } | Weights::F16 { .. } => None,
+            Weights::S8 { .. } | Weights::S4 { .. } | Weights::F16 { .. } => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Part, Random, blob_bytes, f16_logits, int8_logits, model, winograd_twin};
+use support::{Part, Random, blob_bytes, f16_logits, int4_twin, int8_logits, model, winograd_twin};
 use vgg_edge_blob::{Blob, NewModel, Padding, Scheme, Shape};
 use vgg_edge_engine::pool::{Executor, Pool, Serial};
 use vgg_edge_engine::{Engine, Options, kernels};
@@ -144,7 +144,7 @@ fn check(scheme: Scheme, twin: fn(NewModel) -> NewModel, expect: fn(&NewModel, &
         for kernel in kernels::available() {
             for executor in &pools {
                 for l2_bytes in [1, 4 << 10, 32 << 10, 512 << 10] {
-                    let options = Options { l2_bytes, ..Options::default() };
+                    let options = Options { l2_bytes, repack: false, ..Options::default() };
                     let mut engine = Engine::new(&blob, kernel, executor.as_ref(), options).unwrap();
                     for (picture, expected) in pictures.iter().zip(&expected) {
                         let logits = engine.run(picture).unwrap();
@@ -173,6 +173,12 @@ fn int8_winograd_equals_plain_loops() {
     check(Scheme::Int8, winograd_twin, int8_logits);
 }
 
+/// The same networks with 4-bit weights in every dense layer, the last one included.
+#[test]
+fn int8_fc4_equals_plain_loops() {
+    check(Scheme::Int8, |model| int4_twin(&mut Random(SEED), model), int8_logits);
+}
+
 #[test]
 fn f16_equals_plain_loops() {
     check(Scheme::F16, |model| model, f16_logits);
@@ -186,7 +192,7 @@ fn features_are_tested_like_logits() {
         let mut new = model(&mut Random(SEED), scheme, input, &[conv(13, 1), pool(1, Padding::Same, 1)]);
         let picture: Vec<u8> = (0..input.len()).map(|i| (i * 89 % 256) as u8).collect();
         let mut features = match scheme {
-            Scheme::Int8 => int8_logits(&new, &picture),
+            Scheme::Int8 | Scheme::Int8Fc4 => int8_logits(&new, &picture),
             Scheme::F16 => f16_logits(&new, &picture),
         };
         assert_eq!(features.len(), 14 * 9 * 13);

@@ -553,6 +553,9 @@ fn kernels_md_describes_these_files() {
         ("../winograd.rs", include_str!("../src/winograd.rs")),
         ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
         ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
+        ("neon_s4.rs", include_str!("../src/kernels/neon_s4.rs")),
+        ("dotprod_s4.rs", include_str!("../src/kernels/dotprod_s4.rs")),
+        ("avx2_s4.rs", include_str!("../src/kernels/avx2_s4.rs")),
         ("avx2_winograd.rs", include_str!("../src/kernels/avx2_winograd.rs")),
     ];
     let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);

@@ -62,10 +62,8 @@ impl NewTaps<'_> {
     fn ranges(&self, name: &str) -> Result<(), WriteError> {
         let layer = || name.to_owned();
         if let Some(at) = self.taps.iter().position(|w| *w == i8::MIN) {
-            return Err(WriteError::WeightRange {
-                layer: layer(),
-                channel: at / self.channels % self.outputs,
-            });
+            let (channel, found) = (at / self.channels % self.outputs, i8::MIN);
+            return Err(WriteError::WeightRange { layer: layer(), channel, found, low: -127, high: 127 });
         }
         if let Some(at) = self.multipliers.iter().position(|m| *m < 0) {
             let (tap, channel, found) = (at / self.channels, at % self.channels, self.multipliers[at].into());

@@ -2,13 +2,14 @@
 
 use core::sync::atomic::AtomicU64;
 
+use vgg_edge_blob::int4::INPUTS;
 use vgg_edge_blob::layout::{GROUP, S8Params};
 use vgg_edge_blob::{Layer, Linear, Weights};
 use zerocopy::FromBytes;
 
 use super::Context;
 use crate::arena;
-use crate::kernels::{F16Strip, Requant, S8Output, S8Strip};
+use crate::kernels::{F16Strip, Requant, S4Strip, S8Output, S8Strip};
 use crate::plan::{Buffer, Step};
 
 /// Tasks handed out for every thread: enough that threads end together, few enough that handing out is free.
@@ -103,6 +104,26 @@ impl Context<'_, '_> {
                     });
                 });
             }
+            Weights::S4 { blocks, params } => {
+                let from = <[i8]>::ref_from_bytes(from).unwrap_or(&[]);
+                let n_blocks = run_len / INPUTS;
+                self.executor.run(cut.n_tasks(), &|t| {
+                    cut.each(t, |group, row| {
+                        let S8Params { bias, multiplier, shift, .. } = &params[group];
+                        let blocks = &blocks[group * n_blocks..][..n_blocks];
+                        let words = &to[output(row, group)..];
+                        let zero_point = layer.out_quant.zero_point;
+                        let out = match gives_logits {
+                            true => S8Output::Accumulators(words),
+                            false => {
+                                let requant = Requant { multiplier, shift, zero_point };
+                                S8Output::Activations { requant, words, stride }
+                            }
+                        };
+                        self.kernel.s4(&S4Strip { input: &from[input(row)..], blocks, bias }, out);
+                    });
+                });
+            }
             Weights::S16Winograd { .. } | Weights::S8Winograd { .. } => {} // `winograd` runs them
             Weights::F16 { data, params } => {
                 let from = <[f32]>::ref_from_bytes(from).unwrap_or(&[]);
@@ -130,7 +151,7 @@ impl Context<'_, '_> {
 
 /// A last int8 dense layer's accumulators as logits: `acc * scale`, one f32 product each.
 pub(super) fn logits(linear: &Linear<'_>, buffer: &Buffer, bytes: &[u8], out: &mut [f32]) {
-    let Weights::S8 { params, .. } = linear.weights else { return };
+    let (Weights::S8 { params, .. } | Weights::S4 { params, .. }) = linear.weights else { return };
     let accs = <[i32]>::ref_from_bytes(&bytes[buffer.range()]).unwrap_or(&[]);
     let scales = params.iter().flat_map(|p| p.scale);
     for ((logit, &acc), scale) in out.iter_mut().zip(accs).zip(scales) {

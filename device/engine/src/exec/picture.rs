@@ -12,7 +12,7 @@ use crate::plan::Buffer;
 pub(super) fn load(blob: &Blob<'_>, first: &Layer<'_>, buffer: &Buffer, picture: &[u8], bytes: &mut [u8]) {
     let bytes = &mut bytes[buffer.range()];
     match blob.scheme() {
-        Scheme::Int8 => {
+        Scheme::Int8 | Scheme::Int8Fc4 => {
             let pad = match first.op {
                 LayerOp::Conv { linear, .. } => linear.pad.map(|v| v as u8),
                 _ => [0; 4],

@@ -15,8 +15,8 @@ use core::arch::x86_64 as avx;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
-    F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
-    avx2_winograd, tiles,
+    F16Strip, GROUP, Kernel, Requant, S4Strip, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
+    avx2_s4, avx2_winograd, tiles,
 };
 
 pub(super) const NAME: &str = "x86_64-s8-avx2";
@@ -35,7 +35,7 @@ const S8_PIXELS: usize = 6;
 /// Pixels of the widest f16 tile: 1 accumulator each.
 const F16_PIXELS: usize = 12;
 /// How far ahead a lone pixel asks for its weights: some 100 ns at 10 GB/s.
-const PREFETCH_BYTES: usize = 1024;
+pub(super) const PREFETCH_BYTES: usize = 1024;
 
 impl Kernel for Avx2 {
     fn name(&self) -> &'static str {
@@ -58,6 +58,12 @@ impl Kernel for Avx2 {
                 }
             }
         }
+    }
+
+    fn s4(&self, strip: &S4Strip<'_>, out: S8Output<'_>) {
+        strip.check(&out);
+        // SAFETY: `self` proves the CPU features; the extents are checked.
+        unsafe { avx2_s4::s4(strip, &out) };
     }
 
     fn f16(&self, strip: &F16Strip<'_>) {
@@ -170,7 +176,7 @@ pub(super) fn requantized(acc: avx::__m256i, requant: &Requant<'_>) -> u64 {
 /// Requantizes and stores pixel `p`'s 8 accumulators.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn finish(acc: avx::__m256i, p: usize, out: &S8Output<'_>) {
+pub(super) fn finish(acc: avx::__m256i, p: usize, out: &S8Output<'_>) {
     match *out {
         S8Output::Activations { requant, words, stride } => {
             words[p * stride].store(requantized(acc, &requant), Relaxed);

@@ -13,11 +13,13 @@
 
 use core::arch::{aarch64 as neon, asm};
 
+use vgg_edge_blob::Layout;
+
 use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
-    F16Strip, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_winograd,
-    neon_winograd_row, tiles,
+    F16Strip, Kernel, S4Strip, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
+    neon_winograd, neon_winograd_row, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -39,10 +41,20 @@ impl Kernel for I8mm {
         NAME
     }
 
+    fn wants(&self, layout: Layout) -> Layout {
+        dotprod::wants(layout)
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: `self` proves the CPU feature; the strip's extents are checked.
         unsafe { s8(strip, out) };
+    }
+
+    fn s4(&self, strip: &S4Strip<'_>, out: S8Output<'_>) {
+        strip.check(&out);
+        // SAFETY: as in `s8`; FEAT_DotProd is part of the proof.
+        unsafe { dotprod_s4::s4(strip, out) };
     }
 
     fn f16(&self, strip: &F16Strip<'_>) {

@@ -23,6 +23,9 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
+use vgg_edge_blob::Layout;
+use vgg_edge_blob::int4::{INPUTS, S4Block};
+
 // Whether this CPU has all the features: known at compile time without `std`, asked at run time with it.
 #[cfg(not(feature = "std"))]
 #[allow(unused_macros)] // an architecture may have the scalar row only
@@ -41,13 +44,19 @@ macro_rules! cpu_has {
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_s4;
+#[cfg(target_arch = "x86_64")]
 mod avx2_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod dotprod_s4;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_s4;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -191,6 +200,18 @@ pub enum S8Output<'a> {
     Accumulators(&'a [AtomicU64]),
 }
 
+/// One output group of a dense layer with 4-bit weights: one pixel, one run.
+#[derive(Clone, Copy, Debug)]
+pub struct S4Strip<'a> {
+    /// Activations, 64 for every block. Where the layer has fewer, the weights behind are zero, and the values there are
+    /// read but do not count.
+    pub input: &'a [i8],
+    /// Weights and scales of the group, front to back. The writer has proved that no partial sum leaves (-2^30, 2^30).
+    pub blocks: &'a [S4Block],
+    /// Start value of every accumulator; holds the zero-point correction.
+    pub bias: &'a [i32; GROUP],
+}
+
 /// One strip with f16 weights: f32 activations, f32 accumulators, one fused multiply-add a step.
 #[derive(Clone, Copy, Debug)]
 pub struct F16Strip<'a> {
@@ -225,11 +246,25 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// `{arch}-{dtypes}-{variant}`, as in the command line, the bench records and the README.
     fn name(&self) -> &'static str;
 
+    /// The layout that this kernel is fastest with, among those that hold the weights of a convolution in `layout` exactly:
+    /// the engine repacks at load. Most kernels run what the file has.
+    fn wants(&self, layout: Layout) -> Layout {
+        layout
+    }
+
     /// Computes an int8 strip.
     ///
     /// # Panics
     /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>);
+
+    /// Computes a strip with 4-bit weights: a lone pixel.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`].
+    fn s4(&self, strip: &S4Strip<'_>, out: S8Output<'_>) {
+        scalar::s4(strip, out);
+    }
 
     /// Computes a strip with f16 weights.
     ///
@@ -299,6 +334,24 @@ impl S8Strip<'_> {
                 requant.check();
             }
             S8Output::Accumulators(words) => check_words(words.len(), self.n_pixels, 4, 4),
+        }
+    }
+}
+
+impl S4Strip<'_> {
+    /// Checks every extent against its slice, as for [`S8Strip`].
+    fn check(&self, out: &S8Output<'_>) {
+        let (values, blocks) = (self.input.len(), self.blocks.len());
+        assert!(
+            blocks > 0 && blocks <= values / INPUTS,
+            "input has {values} values, {blocks} blocks of {INPUTS}"
+        );
+        match out {
+            S8Output::Activations { requant, words, stride } => {
+                check_words(words.len(), 1, *stride, 1);
+                requant.check();
+            }
+            S8Output::Accumulators(words) => check_words(words.len(), 1, 4, 4),
         }
     }
 }

@@ -17,8 +17,8 @@ use core::arch::{aarch64 as neon, asm};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
-    F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_winograd,
-    neon_winograd_row, tiles,
+    F16Strip, GROUP, Kernel, S4Strip, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_s4,
+    neon_winograd, neon_winograd_row, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-neon";
@@ -45,6 +45,10 @@ impl Kernel for Neon {
         strip.check(&out);
         // SAFETY: this file is compiled for targets that have NEON; the strip's extents are checked.
         unsafe { s8(strip, out) };
+    }
+
+    fn s4(&self, strip: &S4Strip<'_>, out: S8Output<'_>) {
+        neon_s4::s4(strip, out);
     }
 
     fn f16(&self, strip: &F16Strip<'_>) {
@@ -122,9 +126,8 @@ unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, finish: &Fi
     }
 }
 
-/// 8 values, k0..3 in all four lanes of one register and k4..7 of another (`ld1r`), with post-increment.
-/// In assembly, since the compiler, once it knows that the halves of a register are equal, trades `smull2`
-/// for `ext` and `smull`.
+/// 8 values, k0..3 in all four lanes of one register and k4..7 of another (`ld1r`), with post-increment. In assembly:
+/// the compiler, once it knows that a register's halves are equal, trades `smull2` for `ext` and `smull`.
 ///
 /// # Safety
 /// 8 values at `x`.
@@ -182,12 +185,17 @@ pub(super) struct Finish<'a> {
 impl<'a> Finish<'a> {
     #[target_feature(enable = "neon")]
     pub(super) fn new(strip: &S8Strip<'_>, out: S8Output<'a>) -> Self {
+        Self::with_bias(strip.bias, out)
+    }
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn with_bias(bias: &[i32; GROUP], out: S8Output<'a>) -> Self {
         let (multiplier, shift, zero_point) = match out {
             S8Output::Activations { requant, .. } => (requant.multiplier, requant.shift, requant.zero_point),
             S8Output::Accumulators(_) => (&[0; GROUP], &[0; GROUP], 0),
         };
         Self {
-            bias: load_i32(strip.bias),
+            bias: load_i32(bias),
             multiplier: load_i32(multiplier),
             left_shift: load_i32(shift).map(|s| neon::vnegq_s32(s)),
             zero_point: neon::vdupq_n_s16(zero_point.into()),
@@ -312,8 +320,7 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
     }
 }
 
-/// One value into lane 0, with post-increment. In assembly, since the compiler would copy it into all lanes,
-/// and that costs a vector operation.
+/// One value into lane 0, with post-increment. In assembly: the compiler would copy it into all lanes, by an operation.
 ///
 /// # Safety
 /// A value at `x`.

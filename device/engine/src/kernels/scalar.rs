@@ -4,6 +4,7 @@
 //! acc[p][o] = bias[o] + sum over r, k of input[p * pixel_stride + r * run_stride + k] * w(r, k, o)
 //! w(r, k, o) = weights[r * run_len * 8 + (k / 4) * 32 + o * 4 + k % 4]     int8
 //! w(r, k, o) = weights[(r * run_len + k) * 8 + o]                          f16
+//! acc[o] = bias[o] + sum over blocks of scale[o] * (sum over its 64 inputs of input[k] * weight(k, o))     int4
 //!
 //! taps[i][j] = (B x B')[i][j]      sums[i][x] = sum over j, c of A[x][j] * values[i][j][c] * weights[i][j][c]
 //! pixel[y][x] = requantize(exact(sum over i of A[y][i] * (sums[i][x] + start(bias) if i = 1)))            Winograd
@@ -12,10 +13,13 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use half::f16;
+use vgg_edge_blob::int4::INPUTS;
 use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
 
-use super::{F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow};
+use super::{
+    F16Strip, GROUP, Kernel, S4Strip, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
+};
 
 pub(super) const NAME: &str = "generic-s8-scalar";
 pub(super) const KERNEL: &dyn Kernel = &Scalar;
@@ -41,15 +45,7 @@ impl Kernel for Scalar {
                 let w = &strip.weights[r * strip.run_len * GROUP..][..strip.run_len * GROUP];
                 add_run(&mut acc, x, w);
             }
-            match out {
-                S8Output::Activations { requant, words, stride } => {
-                    let channel = |o: usize| {
-                        requantize(acc[o], requant.multiplier[o], requant.shift[o], requant.zero_point) as u8
-                    };
-                    words[p * stride].store(u64::from_le_bytes(core::array::from_fn(channel)), Relaxed);
-                }
-                S8Output::Accumulators(words) => store_pairs(&words[p * 4..], acc.map(|a| a as u32)),
-            }
+            store(p, acc, &out);
         }
     }
 
@@ -120,6 +116,33 @@ impl Kernel for Scalar {
                 word.store(u64::from_le_bytes(*pixel), Relaxed);
             }
         }
+    }
+}
+
+/// The strip with 4-bit weights of every kernel that has none of its own.
+pub(super) fn s4(strip: &S4Strip<'_>, out: S8Output<'_>) {
+    strip.check(&out);
+    let mut acc = *strip.bias;
+    for (block, x) in strip.blocks.iter().zip(strip.input.as_chunks::<INPUTS>().0) {
+        for (o, acc) in acc.iter_mut().enumerate() {
+            let product = |(k, x): (usize, &i8)| i32::from(*x) * block.weight(k, o);
+            let sum: i32 = x.iter().enumerate().map(product).sum();
+            *acc = acc.wrapping_add(sum.wrapping_mul(block.scales[o].into()));
+        }
+    }
+    store(0, acc, &out);
+}
+
+/// Requantizes, if asked to, and stores pixel `p`'s accumulators.
+fn store(p: usize, acc: [i32; GROUP], out: &S8Output<'_>) {
+    match *out {
+        S8Output::Activations { requant, words, stride } => {
+            let channel = |o: usize| {
+                requantize(acc[o], requant.multiplier[o], requant.shift[o], requant.zero_point) as u8
+            };
+            words[p * stride].store(u64::from_le_bytes(core::array::from_fn(channel)), Relaxed);
+        }
+        S8Output::Accumulators(words) => store_pairs(&words[p * 4..], acc.map(|a| a as u32)),
     }
 }
 

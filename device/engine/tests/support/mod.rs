@@ -52,7 +52,7 @@ fn linear(
     let n = outputs as usize * per_output;
     let groups = outputs.div_ceil(8) as usize;
     let weights = match scheme {
-        Scheme::Int8 => {
+        Scheme::Int8 | Scheme::Int8Fc4 => {
             // Scale so that outputs use the whole range, whatever the fan-in.
             let scale = 2.0 / (per_output as f64).sqrt() / 64.0;
             let params = (0..groups)
@@ -160,12 +160,53 @@ pub(crate) fn model(r: &mut Random, scheme: Scheme, input: Shape, parts: &[Part]
 #[allow(dead_code, reason = "each test program uses a part")]
 pub(crate) fn winograd_twin(mut model: NewModel) -> NewModel {
     let behind_first = model.layers.iter_mut().skip(1);
-    for layer in behind_first.filter(|_| model.scheme == Scheme::Int8) {
+    for layer in behind_first.filter(|_| model.scheme.is_int8()) {
         if let NewOp::Conv { kernel: 3, algorithm, .. } = &mut layer.op {
             *algorithm = Algorithm::WinogradF43;
         }
     }
     model
+}
+
+/// The same int8 model with random 4-bit weights in every dense layer, at about the same size of sums.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn int4_twin(r: &mut Random, mut model: NewModel) -> NewModel {
+    model.scheme = Scheme::Int8Fc4;
+    let mut shape = model.input;
+    for (i, layer) in model.layers.iter_mut().enumerate() {
+        if let NewOp::Dense(linear) = &mut layer.op {
+            let channels = shape.channels as usize;
+            let stored = (shape.height * shape.width) as usize * stored(i, channels);
+            let outputs = linear.outputs as usize;
+            let NewWeights::S8(weights, params) = &linear.weights else { panic!("int8 model") };
+            let weights: Vec<i8> = (0..weights.len()).map(|_| r.range(-8, 7) as i8).collect();
+            let scales = (0..outputs * stored.div_ceil(64)).map(|_| r.range(0, 31) as u8).collect();
+            linear.weights = NewWeights::S4 { weights, scales, params: params.clone() };
+        }
+        shape = output(shape, &layer.op);
+    }
+    model
+}
+
+/// Channels in memory of what layer `layer_idx` reads.
+fn stored(layer_idx: usize, channels: usize) -> usize {
+    if layer_idx == 0 { channels } else { channels.next_multiple_of(8) }
+}
+
+/// What a layer makes of a map.
+fn output(input: Shape, op: &NewOp) -> Shape {
+    match op {
+        NewOp::Conv { linear, .. } => Shape { channels: linear.outputs, ..input },
+        NewOp::MaxPool { stride, padding } => {
+            let side = |n: u32| match padding {
+                Padding::Same => n.div_ceil(u32::from(*stride)),
+                Padding::Valid => (n - 2) / u32::from(*stride) + 1,
+            };
+            Shape { height: side(input.height), width: side(input.width), ..input }
+        }
+        NewOp::GlobalAvgPool { .. } => Shape { height: 1, width: 1, ..input },
+        NewOp::Dense(linear) => Shape { height: 1, width: 1, channels: linear.outputs },
+    }
 }
 
 /// The model as a blob in memory.
@@ -256,16 +297,32 @@ impl<T: Value> Map<T> {
     }
 }
 
+/// Sum of weights times values, each pair as often as `scale` of its place says.
+fn products(weights: &[i8], values: &[i8], scale: impl Fn(usize) -> i64) -> i64 {
+    let pairs = weights.iter().zip(values).enumerate();
+    pairs.map(|(i, (&w, &x))| scale(i) * i64::from(w) * i64::from(x)).sum()
+}
+
 /// Logits of an int8 model for a picture.
 pub(crate) fn int8_logits(model: &NewModel, picture: &[u8]) -> Vec<f32> {
     let values = picture.iter().map(|&p| (i32::from(p) - 128) as i8).collect();
     let mut map = Map { shape: model.input, values };
-    for (i, layer) in model.layers.iter().enumerate() {
+    for (layer_idx, layer) in model.layers.iter().enumerate() {
         let (in_zp, out_zp) = (layer.in_quant.zero_point, layer.out_quant.zero_point);
+        let channels = map.shape.channels as usize;
         let acc = |l: &NewLinear, o: usize, window: &[i8]| {
-            let NewWeights::S8(w, p) = &l.weights else { panic!("int8 model") };
-            let filter = &w[o * window.len()..(o + 1) * window.len()];
-            let sum: i64 = filter.iter().zip(window).map(|(&w, &x)| i64::from(w) * i64::from(x)).sum();
+            let filter = o * window.len()..(o + 1) * window.len();
+            let (sum, p) = match &l.weights {
+                NewWeights::S8(w, p) => (products(&w[filter], window, |_| 1), p),
+                NewWeights::S4 { weights, scales, params } => {
+                    // Groups of 64 inputs as they lie in memory.
+                    let element = |i: usize| i / channels * stored(layer_idx, channels) + i % channels;
+                    let n_groups = scales.len() / l.outputs as usize;
+                    let scale = |i: usize| i64::from(scales[o * n_groups + element(i) / 64]);
+                    (products(&weights[filter], window, scale), params)
+                }
+                NewWeights::S8Winograd { .. } | NewWeights::F16(..) => panic!("direct int8 model"),
+            };
             let p = &p[o / 8];
             (
                 i32::try_from(sum + i64::from(p.bias[o % 8])).unwrap(),
@@ -298,7 +355,7 @@ pub(crate) fn int8_logits(model: &NewModel, picture: &[u8]) -> Vec<f32> {
             }
             NewOp::Dense(linear) => {
                 let results = (0..linear.outputs as usize).map(|o| acc(linear, o, &map.values));
-                if i + 1 == model.layers.len() {
+                if layer_idx + 1 == model.layers.len() {
                     return results.map(|(acc, _, _, scale)| acc as f32 * scale).collect();
                 }
                 let values = results.map(|(acc, m, s, _)| requantize(acc, m, s, out_zp)).collect();
