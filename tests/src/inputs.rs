@@ -43,7 +43,7 @@ pub fn blob(bytes: &[u8]) -> Reached {
         black_box((layer.name, layer.macs()));
         if let LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) = layer.op {
             let (values, groups) = match linear.weights {
-                Weights::S8 { data, params } => (data.len(), params.len()),
+                Weights::S8 { data, params, .. } => (data.len(), params.len()),
                 Weights::S16Winograd { data, params } => (data.len(), params.len()),
                 Weights::F16 { data, params } => (data.len(), params.len()),
             };

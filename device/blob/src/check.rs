@@ -5,7 +5,7 @@ use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Algorithm, Padding, Scheme, Shape};
+use crate::model::{Algorithm, Padding, S8Layout, Scheme, Shape};
 use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
@@ -18,7 +18,8 @@ pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
-pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
+pub(crate) const LAYOUT_S8_O8K4: u8 = S8Layout::K4 as u8;
+pub(crate) const LAYOUT_S8_O8K8: u8 = S8Layout::K8 as u8;
 pub(crate) const LAYOUT_F16_O8: u8 = 2;
 pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
 
@@ -240,7 +241,13 @@ impl LayerCheck<'_, '_> {
             Scheme::Int8 if r.algorithm == WINOGRAD_F43 => {
                 (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
             }
-            Scheme::Int8 => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), 1),
+            Scheme::Int8 => {
+                let k8 = r.layout == LAYOUT_S8_O8K8;
+                // The picture's convolution has one run, of all rows of its window.
+                let (n_runs, values) = if k8 && self.first { (1, n_runs * values) } else { (n_runs, values) };
+                let layout = if k8 { LAYOUT_S8_O8K8 } else { LAYOUT_S8_O8K4 };
+                (layout, n_runs, values.next_multiple_of(GROUP as u64), 1)
+            }
             Scheme::F16 => (LAYOUT_F16_O8, n_runs, values, 2),
         };
         let params_size = match self.blob.scheme() {

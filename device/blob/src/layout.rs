@@ -93,7 +93,7 @@ pub struct LayerRecord {
     pub activation: u8,
     /// 0 none, 1 direct, 2 `winograd-f43`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
-    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`.
+    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`, 4 `s8-o8k8`.
     pub layout: u8,
     /// Zero.
     pub reserved: u8,

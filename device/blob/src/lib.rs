@@ -22,7 +22,9 @@ mod write_error;
 #[cfg(feature = "write")]
 pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
-pub use model::{Algorithm, Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+pub use model::{
+    Algorithm, Golden, Layer, LayerOp, Linear, Padding, Quantization, S8Layout, Scheme, Shape, Weights,
+};
 pub use preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 pub use read::Blob;
 #[cfg(feature = "write")]

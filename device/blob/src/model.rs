@@ -85,11 +85,36 @@ impl Algorithm {
     }
 }
 
+/// How many values of an output lie together in packed int8 weights. Kernels read every layout and give the same bytes; they
+/// are fastest with their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum S8Layout {
+    /// `s8-o8k4`: 4 values, what `sdot` multiplies.
+    #[default]
+    K4 = 1,
+    /// `s8-o8k8`: 8 values, so that a register of two outputs is an operand of `smmla`. The picture's convolution reads a
+    /// pixel's whole window as one run.
+    K8 = 4,
+}
+
+impl S8Layout {
+    /// The name in the format's description and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            S8Layout::K4 => "s8-o8k4",
+            S8Layout::K8 => "s8-o8k8",
+        }
+    }
+}
+
 /// Packed weights and per-channel parameters of a convolution or dense layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights<'a> {
-    /// Layout `s8-o8k4`: `[groups][n_runs][run_len / 4][8 channels][4 values]`, in [-127, 127].
+    /// `[groups][n_runs][run_len / k][8 channels][k values]`, in [-127, 127].
     S8 {
+        /// `k`: 4 or 8.
+        layout: S8Layout,
         /// Weights.
         data: &'a [i8],
         /// One record a group of 8 output channels.
@@ -116,7 +141,8 @@ pub enum Weights<'a> {
 pub struct Linear<'a> {
     /// Whether a ReLU follows. In int8 the clamp at `out_zero_point` = -128 is the ReLU.
     pub relu: bool,
-    /// Runs an output pixel reads: rows of the filter; 1 for dense; the 36 taps under Winograd.
+    /// Runs an output pixel reads: rows of the filter; 1 for dense, and for the picture's convolution in layout `s8-o8k8`;
+    /// the 36 taps under Winograd.
     pub n_runs: u32,
     /// Packed values of a run; channels as stored under Winograd.
     pub run_len: u32,

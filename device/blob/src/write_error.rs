@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::layout::{MAX_MAP_VALUES, MAX_SIDE};
-use crate::model::{Algorithm, Scheme, Shape};
+use crate::model::{Algorithm, S8Layout, Scheme, Shape};
 use crate::preprocess::ChannelOrder;
 use crate::requant::ACC_LIMIT;
 use crate::winograd::LIMIT;
@@ -47,6 +47,14 @@ pub enum WriteError {
         layer: String,
         /// The algorithm asked for.
         algorithm: Algorithm,
+    },
+    /// A layout that is not for this layer.
+    #[error("layer `{layer}`: {layout} is for int8 layers that are computed directly", layout = .layout.name())]
+    Layout {
+        /// Layer name.
+        layer: String,
+        /// The layout asked for.
+        layout: S8Layout,
     },
     /// A weight of -128, which the kernels' 16-bit pairs do not allow.
     #[error("layer `{layer}`, channel {channel}: weight -128, the range is [-127, 127]")]

@@ -9,7 +9,7 @@ use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::{
     Algorithm, Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization,
-    Scheme, write,
+    S8Layout, Scheme, write,
 };
 
 fn refused(model: NewModel) -> String {
@@ -101,6 +101,17 @@ fn winograd_is_for_int8_3x3_behind_the_first_layer() {
         let conv = |kernel| Part::Conv { kernel, filters: 8, block: 1 };
         let mut new = model(&mut Random(1), scheme, shape(2, 4, 3), &[conv(3), conv(side)]);
         set(&mut new, layer, side);
+        assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
+    }
+}
+
+#[test]
+fn k8_is_for_direct_int8_layers() {
+    let words = "s8-o8k8 is for int8 layers that are computed directly";
+    let conv = Part::Conv { kernel: 3, filters: 8, block: 1 };
+    for (scheme, layer) in [(Scheme::Int8, 1), (Scheme::F16, 0)] {
+        let mut new = winograd_twin(model(&mut Random(1), scheme, shape(2, 4, 3), &[conv, conv]));
+        linear(&mut new, layer).layout = S8Layout::K8;
         assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
     }
 }

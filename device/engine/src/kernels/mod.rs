@@ -23,6 +23,8 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
+use vgg_edge_blob::S8Layout;
+
 // Whether this CPU has all the features: known at compile time without `std`, asked at run time with it.
 #[cfg(not(feature = "std"))]
 #[allow(unused_macros)] // an architecture may have the scalar row only
@@ -54,6 +56,7 @@ mod neon_winograd;
 mod neon_winograd_row;
 mod scalar;
 
+pub use crate::blocks::S8Blocks;
 pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 
 /// A kernel of the table.
@@ -229,6 +232,20 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>);
 
+    /// The layout of directly used int8 weights that it is fastest with.
+    fn layout(&self) -> S8Layout {
+        S8Layout::K4
+    }
+
+    /// Computes an int8 strip over blocks, with weights in layout `s8-o8k8`: as `scalar` does, where a row has nothing
+    /// faster.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`].
+    fn s8_blocks(&self, strip: &S8Blocks<'_>, out: S8Output<'_>) {
+        scalar::s8_blocks(strip, out);
+    }
+
     /// Computes a strip with f16 weights.
     ///
     /// # Panics
@@ -328,7 +345,7 @@ impl Extents {
 }
 
 /// Checks that pixel `n_pixels - 1`'s `width` words are there.
-fn check_words(len: usize, n_pixels: usize, stride: usize, width: usize) {
+pub(crate) fn check_words(len: usize, n_pixels: usize, stride: usize, width: usize) {
     let end = (n_pixels - 1).checked_mul(stride).and_then(|n| n.checked_add(width));
     assert!(
         end.is_some_and(|end| end <= len),
