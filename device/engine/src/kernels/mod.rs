@@ -49,6 +49,8 @@ mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod i8mm_blocks;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
