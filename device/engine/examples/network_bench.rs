@@ -1,8 +1,8 @@
 //! Measures whole networks of random weights: VGG16, or one 3x3 layer of it.
 //!
 //! ```text
-//! network_bench write FILE vgg16 direct|winograd                 224x224, 1000 classes
-//! network_bench write FILE INxOUTxSIDE direct|winograd|none      3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
+//! network_bench write FILE vgg16 direct|direct-k8|winograd       224x224, 1000 classes
+//! network_bench write FILE INxOUTxSIDE direct|..|none            3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
 //! $ cargo run --release --example network_bench -- write /tmp/vgg16.vgg vgg16 winograd
@@ -30,9 +30,9 @@ use vgg_edge_engine::{Engine, Options, kernels};
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
-use support::{Part, Random, model, winograd_twin};
+use support::{Part, Random, k8_twin, model, winograd_twin};
 
-const USAGE: &str = "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|winograd|none
+const USAGE: &str = "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|direct-k8|winograd|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -101,8 +101,11 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     }
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
+        "direct-k8" => k8_twin(direct),
         "direct" | "none" => direct,
-        other => return Err(format!("found `{other}`, expected direct, winograd or none\n{USAGE}")),
+        other => {
+            return Err(format!("found `{other}`, expected direct, direct-k8, winograd or none\n{USAGE}"));
+        }
     };
     let save = || -> Result<(), Box<dyn std::error::Error>> {
         let mut file = BufWriter::new(File::create(path)?);
