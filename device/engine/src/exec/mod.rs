@@ -6,6 +6,7 @@
 //!
 //! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
+mod arithmetic;
 mod blocks;
 mod linear;
 mod picture;
@@ -20,6 +21,7 @@ use vgg_edge_blob::layout::Line;
 use vgg_edge_blob::{Blob, Layer, LayerOp, Linear, S8Layout, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
+use self::arithmetic::{Exact, Requantized};
 use crate::arena;
 use crate::error::EngineError;
 use crate::kernels::Kernel;
@@ -215,8 +217,11 @@ impl Context<'_, '_> {
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
-                    let filters = winograd::Filters { layer, weights, params, tiling };
-                    self.winograd(step, &filters, scratch, bytes);
+                    self.winograd(step, (&Exact { layer, weights, params }, tiling), scratch, bytes);
+                }
+                (Weights::S8Winograd { form, data: weights, params, input, scales }, Some(tiling)) => {
+                    let layer = Requantized { form, layer, weights, params, input, scales };
+                    self.winograd(step, (&layer, tiling), scratch, bytes);
                 }
                 _ => self.direct(step, layer, &linear, scratch, bytes),
             },
