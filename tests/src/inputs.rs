@@ -44,7 +44,7 @@ pub fn blob(bytes: &[u8]) -> Reached {
         black_box((layer.name, layer.macs()));
         if let LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) = layer.op {
             let (values, groups) = match linear.weights {
-                Weights::S8 { data, params } => (data.len(), params.len()),
+                Weights::S8 { data, params, .. } => (data.len(), params.len()),
                 Weights::S16Winograd { data, params } => (data.len(), params.len()),
                 Weights::S8Winograd { form, data, params, input, scales } => {
                     assert_eq!(input.len(), (form.taps() + 1) * linear.run_len as usize);

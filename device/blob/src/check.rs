@@ -21,6 +21,7 @@ pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
 pub(crate) const LAYOUT_S8_O8K4: u8 = Layout::S8O8K4 as u8;
+pub(crate) const LAYOUT_S8_O8K8: u8 = Layout::S8O8K8 as u8;
 pub(crate) const LAYOUT_F16_O8: u8 = Layout::F16O8 as u8;
 pub(crate) const LAYOUT_S16_W36O8: u8 = Layout::S16W36O8 as u8;
 pub(crate) const LAYOUT_S4_O8K64: u8 = Layout::S4O8K64 as u8;
@@ -256,7 +257,13 @@ impl LayerCheck<'_, '_> {
             _ if r.algorithm == WINOGRAD_F43 => {
                 (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), (2 * GROUP, 1))
             }
-            _ => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), (GROUP, 1)),
+            _ => {
+                let k8 = r.layout == LAYOUT_S8_O8K8;
+                // The picture's convolution has one run, of all rows of its window.
+                let (n_runs, values) = if k8 && self.first { (1, n_runs * values) } else { (n_runs, values) };
+                let layout = if k8 { LAYOUT_S8_O8K8 } else { LAYOUT_S8_O8K4 };
+                (layout, n_runs, values.next_multiple_of(GROUP as u64), (GROUP, 1))
+            }
         };
         let params_size = if int8 { size_of::<S8Params>() } else { size_of::<F16Params>() };
         self.one_of("layout", r.layout, &[weight_layout])?;

@@ -120,6 +120,8 @@ pub enum Layout {
     F16O8 = 2,
     /// `[groups][36 taps][channels as stored][8 outputs]`, i16: transformed 3x3 filters.
     S16W36O8 = 3,
+    /// `[groups][runs][run_len / 8][8 outputs][8 values]`, i8.
+    S8O8K8 = 4,
     /// `[groups][16 taps][channels as stored / 4][8 outputs][4 channels]`, i8: F(2x2,3x3) of [`winograd8`](crate::winograd8).
     S8W16O8K4 = 5,
     /// The same with 36 taps, F(4x4,3x3).
@@ -135,6 +137,7 @@ impl Layout {
             Layout::S8O8K4 => "s8-o8k4",
             Layout::F16O8 => "f16-o8",
             Layout::S16W36O8 => "s16-w36o8",
+            Layout::S8O8K8 => "s8-o8k8",
             Layout::S8W16O8K4 => "s8-w16o8k4",
             Layout::S8W36O8K4 => "s8-w36o8k4",
             Layout::S4O8K64 => "s4-o8k64",
@@ -142,11 +145,36 @@ impl Layout {
     }
 }
 
+/// How many values of an output lie together in packed int8 weights. Kernels read every layout and give the same bytes; they
+/// are fastest with their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum S8Layout {
+    /// `s8-o8k4`: 4 values, what `sdot` multiplies.
+    #[default]
+    K4 = 1,
+    /// `s8-o8k8`: 8 values, so that a register of two outputs is an operand of `smmla`. The picture's convolution reads a
+    /// pixel's whole window as one run.
+    K8 = 4,
+}
+
+impl S8Layout {
+    /// The name in the format's description and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            S8Layout::K4 => "s8-o8k4",
+            S8Layout::K8 => "s8-o8k8",
+        }
+    }
+}
+
 /// Packed weights and per-channel parameters of a convolution or dense layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights<'a> {
-    /// Layout `s8-o8k4`: `[groups][n_runs][run_len / 4][8 channels][4 values]`, in [-127, 127].
+    /// `[groups][n_runs][run_len / k][8 channels][k values]`, in [-127, 127].
     S8 {
+        /// `k`: 4 or 8.
+        layout: S8Layout,
         /// Weights.
         data: &'a [i8],
         /// One record a group of 8 output channels.
@@ -195,7 +223,8 @@ pub enum Weights<'a> {
 pub struct Linear<'a> {
     /// Whether a ReLU follows. In int8 the clamp at `out_zero_point` = -128 is the ReLU.
     pub relu: bool,
-    /// Runs an output pixel reads: rows of the filter; 1 for dense; the taps under Winograd.
+    /// Runs an output pixel reads: rows of the filter; 1 for dense, and for the picture's convolution in layout `s8-o8k8`;
+    /// the taps under Winograd.
     pub n_runs: u32,
     /// Packed values of a run; channels as stored under Winograd.
     pub run_len: u32,
@@ -283,7 +312,8 @@ impl Weights<'_> {
     /// The order in which they lie in memory.
     pub fn layout(&self) -> Layout {
         match self {
-            Weights::S8 { .. } => Layout::S8O8K4,
+            Weights::S8 { layout: S8Layout::K4, .. } => Layout::S8O8K4,
+            Weights::S8 { layout: S8Layout::K8, .. } => Layout::S8O8K8,
             Weights::S16Winograd { .. } => Layout::S16W36O8,
             Weights::S8Winograd { form: Form::F23, .. } => Layout::S8W16O8K4,
             Weights::S8Winograd { form: Form::F43, .. } => Layout::S8W36O8K4,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! s8-o8k4   [out groups][runs][run_len / 4][8 outputs][4 values]   i8
+//! s8-o8k8   [out groups][runs][run_len / 8][8 outputs][8 values]   i8
 //! f16-o8    [out groups][runs][run_len][8 outputs]                 f16
 //! ```
 //!
@@ -33,7 +34,12 @@ impl Runs {
         self.outputs.div_ceil(GROUP)
     }
 
-    /// Packed values of a run in layout `s8-o8k4`: a multiple of 8.
+    /// All runs as one, without what is stored between them: how `s8-o8k8` has the picture's convolution.
+    pub fn joined(&self) -> Self {
+        Self { n_runs: 1, pixels: self.n_runs * self.pixels, ..*self }
+    }
+
+    /// Packed values of a run in the layouts `s8-o8k4` and `s8-o8k8`: a multiple of 8.
     pub fn s8_run_len(&self) -> usize {
         (self.pixels * self.stored).next_multiple_of(8)
     }
@@ -94,13 +100,25 @@ pub(crate) fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]
 /// # Panics
 /// When `weights` does not have [`Runs::len`] values.
 pub fn s8_o8k4(runs: &Runs, weights: &[i8]) -> Vec<u8> {
+    s8_blocks::<4>(runs, weights)
+}
+
+/// Packs i8 weights in OHWI order into `s8-o8k8`.
+///
+/// # Panics
+/// When `weights` does not have [`Runs::len`] values.
+pub fn s8_o8k8(runs: &Runs, weights: &[i8]) -> Vec<u8> {
+    s8_blocks::<8>(runs, weights)
+}
+
+fn s8_blocks<const K: usize>(runs: &Runs, weights: &[i8]) -> Vec<u8> {
     assert_eq!(weights.len(), runs.len(), "weights of {runs:?}");
     let run_len = runs.s8_run_len();
     let mut packed = vec![0; runs.groups() * GROUP * runs.n_runs * run_len];
     runs.each(|output, run, element, index| {
         let (group, lane) = (output / GROUP, output % GROUP);
         let start = (group * runs.n_runs + run) * run_len * GROUP;
-        packed[start + element / 4 * (4 * GROUP) + lane * 4 + element % 4] = weights[index] as u8;
+        packed[start + element / K * (K * GROUP) + lane * K + element % K] = weights[index] as u8;
     });
     packed
 }
@@ -137,6 +155,24 @@ mod tests {
         // Output 8 is lane 0 of group 1; its first weight has index 48.
         assert_eq!(packed[128], 49);
         assert_eq!(packed.iter().filter(|&&b| b != 0).count(), 54);
+    }
+
+    /// The same network: 16 values are two blocks.
+    #[test]
+    fn s8_o8k8_places_and_pads() {
+        let runs = Runs { outputs: 9, n_runs: 1, pixels: 2, channels: 3, stored: 8 };
+        let weights: Vec<i8> = (1..=54).collect();
+        let packed = s8_o8k8(&runs, &weights);
+        assert_eq!(packed.len(), 2 * 8 * 16);
+        // Output 1, pixel 1, channel 2: element 10, block 1, weight 6 + 5 = index 11.
+        assert_eq!(packed[64 + 8 + 2], 12);
+        assert_eq!(packed[128], 49);
+        assert_eq!(packed.iter().filter(|&&b| b != 0).count(), 54);
+        // A picture's 3x3 window: 27 values in a run of 32, element 10 is the second one of the second row.
+        let picture = Runs { outputs: 1, n_runs: 3, pixels: 3, channels: 3, stored: 3 }.joined();
+        let packed = s8_o8k8(&picture, &(1..=27).collect::<Vec<i8>>());
+        assert_eq!((picture.n_runs, picture.s8_run_len(), packed.len()), (1, 32, 256));
+        assert_eq!((packed[64 + 2], packed[3 * 64 + 2], packed[3 * 64 + 3]), (11, 27, 0));
     }
 
     #[test]

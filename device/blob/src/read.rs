@@ -20,7 +20,7 @@ use crate::check;
 use crate::error::{BlobError, Section};
 use crate::int4::S4Block;
 use crate::layout::{self, HEAD_CRC_START, Header, LayerRecord, NONE, SectionRecord};
-use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
+use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, S8Layout, Scheme, Shape, Weights};
 use crate::preprocess::Preprocess;
 
 /// A validated blob, borrowing the bytes it was parsed from.
@@ -349,6 +349,7 @@ impl<'a> Blob<'a> {
                 }
             }
             (Scheme::Int8 | Scheme::Int8Fc4, None) => Weights::S8 {
+                layout: if record.layout == S8Layout::K8 as u8 { S8Layout::K8 } else { S8Layout::K4 },
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },

@@ -12,7 +12,7 @@ use crate::layout::{
     ALIGN, F16Params, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params, SectionRecord,
     VERSION, padded,
 };
-use crate::model::{Algorithm, Padding, Quantization, Scheme, Shape};
+use crate::model::{Algorithm, Padding, Quantization, S8Layout, Scheme, Shape};
 use crate::pack::{self, Runs};
 use crate::preprocess::{Preprocess, ResizeRule};
 use crate::winograd;
@@ -95,6 +95,8 @@ pub struct NewLinear {
     /// Value of padding pixels: a channel of the picture in the first layer, else four times the input's zero
     /// point.
     pub pad: [i8; 4],
+    /// Order in the file of int8 weights that are used directly; the default for all others.
+    pub layout: S8Layout,
     /// Weights in the network's order, and parameters of `ceil(outputs / 8)` groups.
     pub weights: NewWeights,
 }
@@ -375,6 +377,10 @@ impl Packer {
                 return Err(WriteError::Size { layer, what, found, expected });
             }
         }
+        let layout = linear.layout;
+        if layout != S8Layout::default() && !(self.scheme.is_int8() && algorithm == Algorithm::Direct) {
+            return Err(WriteError::Layout { layer, layout });
+        }
         // Winograd's partial sums may wrap; the accumulator itself must lie in [-2^25, 2^25).
         let overflow = if algorithm == Algorithm::WinogradF43 { linear.winograd_overflow() } else { None };
         let (weight_layout, n_runs, run_len, weights, params) = match linear.weights {
@@ -388,8 +394,12 @@ impl Packer {
                     let packed = winograd::s16_w36o8(runs.outputs, runs.channels, runs.stored, &weights);
                     (check::LAYOUT_S16_W36O8, winograd::TAPS, runs.stored, packed, params)
                 } else {
-                    let packed = pack::s8_o8k4(runs, &weights);
-                    (check::LAYOUT_S8_O8K4, runs.n_runs, runs.s8_run_len(), packed, params)
+                    let runs = if layout == S8Layout::K8 && self.first { runs.joined() } else { *runs };
+                    let packed = match layout {
+                        S8Layout::K4 => pack::s8_o8k4(&runs, &weights),
+                        S8Layout::K8 => pack::s8_o8k8(&runs, &weights),
+                    };
+                    (layout as u8, runs.n_runs, runs.s8_run_len(), packed, params)
                 }
             }
             NewWeights::S8Winograd { form, taps, params, multipliers, offsets, scales } => {

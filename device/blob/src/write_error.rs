@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::layout::{MAX_MAP_VALUES, MAX_SIDE};
-use crate::model::{Algorithm, Scheme, Shape};
+use crate::model::{Algorithm, S8Layout, Scheme, Shape};
 use crate::preprocess::ChannelOrder;
 use crate::requant::ACC_LIMIT;
 use crate::winograd::LIMIT;
@@ -83,6 +83,14 @@ pub enum WriteError {
         layer: String,
         /// The algorithm asked for.
         algorithm: Algorithm,
+    },
+    /// A layout that is not for this layer.
+    #[error("layer `{layer}`: {layout} is for int8 layers that are computed directly", layout = .layout.name())]
+    Layout {
+        /// Layer name.
+        layer: String,
+        /// The layout asked for.
+        layout: S8Layout,
     },
     /// A weight of -128, which the kernels' 16-bit pairs do not allow, or one that 4 bits do not hold.
     #[error("layer `{layer}`, channel {channel}: weight {found}, the range is [{low}, {high}]")]

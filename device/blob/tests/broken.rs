@@ -9,8 +9,8 @@ use std::mem::offset_of;
 
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
-    aligned, bytes, int4_twin, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
-    winograd8_twin,
+    aligned, bytes, int4_twin, k8_twin, layer, model, put, seal, section, section_range, shape, small,
+    winograd_twin, winograd8_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
 use vgg_edge_blob::winograd8::Form;
@@ -332,6 +332,23 @@ const WINOGRAD: &[(Patch, &str)] = &[
     ),
 ];
 
+/// The small blob in layout `s8-o8k8`: its first layer has one run of 27 values in 32.
+const K8: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.layout of layer(0))] = 1, "layer 0: n_runs is 1, expected 3"),
+    (|b| b[at!(LayerRecord.layout of layer(0))] = 5, "layer 0: layout has the unknown value 5"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(0)), 3), "layer 0: n_runs is 3, expected 1"),
+    (|b| put_u32(b, at!(LayerRecord.run_len of layer(0)), 27), "layer 0: run_len is 27, expected 32"),
+    (|b| put_u32(b, at!(LayerRecord.run_len of layer(3)), 16), "layer 3: run_len is 16, expected 8"),
+    (
+        |b| {
+            put_u32(b, at!(LayerRecord.n_runs of layer(0)), 3);
+            put_u32(b, at!(LayerRecord.run_len of layer(0)), 16);
+            b[at!(LayerRecord.layout of layer(0))] = 1;
+        },
+        "layer 0: weights have 256 bytes, expected 384",
+    ),
+];
+
 /// The same with requantized Winograd. Sections: params 0, those of layer 1 from 1 on, params 4, names, weights.
 const WINOGRAD8: &[(Patch, &str)] = &[
     (|b| b[at!(LayerRecord.algorithm of layer(1))] = 2, "section 1 (input taps): does not belong to layer 1"),
@@ -494,6 +511,7 @@ fn others() -> BTreeSet<String> {
     seen.extend(run(&bytes(winograd8_twin(convs, Form::F23)), true, WINOGRAD8));
     let dense = part(&[conv(3), Part::Dense { units: 9 }, Part::Dense { units: 2 }], shape(5, 4, 3));
     seen.extend(run(&bytes(int4_twin(&mut Random(5), dense)), true, INT4));
+    seen.extend(run(&bytes(k8_twin(small(Scheme::Int8))), true, K8));
     let no_self_test: NewModel = NewModel { golden: None, ..small(Scheme::Int8) };
     let half: &[(Patch, &str)] =
         &[(|b| put_u16(b, section(4), 4), "golden logits section: found 1, expected 0")];

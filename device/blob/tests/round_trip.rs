@@ -2,12 +2,14 @@
 
 mod support;
 
-use support::{Part, Random, aligned, bytes, int4_twin, model, shape, small, winograd_twin, winograd8_twin};
+use support::{
+    Part, Random, aligned, bytes, int4_twin, k8_twin, model, shape, small, winograd_twin, winograd8_twin,
+};
 use vgg_edge_blob::winograd::s16_w36o8;
 use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
     Blob, ChannelOrder, LayerOp, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, ResizeFilter,
-    ResizeRule, Scheme, Shape, Weights,
+    ResizeRule, S8Layout, Scheme, Shape, Weights,
 };
 
 /// Output channels, kernels, strides and paddings off every group and edge.
@@ -30,8 +32,11 @@ fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, 
     assert_eq!((read.relu, read.n_runs as usize, read.pad), (new.relu, n_runs, new.pad), "{layer}");
     let mut seen = 0;
     let at = |o: usize, r: usize, k: usize| match (&new.weights, read.weights) {
-        (NewWeights::S8(..), Weights::S8 { data, .. }) => {
-            i64::from(data[o / 8 * n_runs * run_len * 8 + r * run_len * 8 + k / 4 * 32 + o % 8 * 4 + k % 4])
+        (NewWeights::S8(..), Weights::S8 { layout, data, .. }) => {
+            assert_eq!(layout, new.layout, "{layer}");
+            let together = if layout == S8Layout::K8 { 8 } else { 4 };
+            let block = (o / 8 * n_runs + r) * run_len * 8 + k / together * together * 8;
+            i64::from(data[block + o % 8 * together + k % together])
         }
         (NewWeights::F16(..), Weights::F16 { data, .. }) => {
             i64::from(data[((o / 8 * n_runs + r) * run_len + k) * 8 + o % 8])
@@ -151,6 +156,9 @@ fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, fi
                 (NewWeights::S8Winograd { .. }, Weights::S8Winograd { .. }) => {
                     check_taps(name, linear, read, [channels, stored]);
                 }
+                _ if first && linear.layout == S8Layout::K8 => {
+                    check_linear(name, linear, read, [1, side * side, channels, stored]);
+                }
                 _ => check_linear(name, linear, read, [side, side, channels, stored]),
             }
         }
@@ -222,6 +230,8 @@ fn layers_of_every_kind_come_back() {
             if scheme == Scheme::Int8 {
                 check(&int4_twin(&mut Random(6), new.clone()), &outputs);
             }
+            check(&k8_twin(new.clone()), &outputs);
+            check(&k8_twin(winograd_twin(new.clone())), &outputs);
             for form in Form::ALL {
                 check(&winograd8_twin(new.clone(), form), &outputs);
             }

@@ -10,7 +10,7 @@ use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
     Algorithm, Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization,
-    Scheme, write,
+    S8Layout, Scheme, write,
 };
 
 fn refused(model: NewModel) -> String {
@@ -198,6 +198,17 @@ fn transformed_layers_must_fit_their_form() {
         refused(new),
         "layer `layer1`: weights that are not transformed, expected those of winograd8-f43"
     );
+}
+
+#[test]
+fn k8_is_for_direct_int8_layers() {
+    let words = "s8-o8k8 is for int8 layers that are computed directly";
+    let conv = Part::Conv { kernel: 3, filters: 8, block: 1 };
+    for (scheme, layer) in [(Scheme::Int8, 1), (Scheme::F16, 0)] {
+        let mut new = winograd_twin(model(&mut Random(1), scheme, shape(2, 4, 3), &[conv, conv]));
+        linear(&mut new, layer).layout = S8Layout::K8;
+        assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::Fixed;
 use vgg_edge_blob::{
     Algorithm, Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Preprocess,
-    Quantization, ResizeFilter, ResizeRule, Scheme, Shape, write,
+    Quantization, ResizeFilter, ResizeRule, S8Layout, Scheme, Shape, write,
 };
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
@@ -41,6 +41,7 @@ fn diagonal(outputs: usize, inputs: usize, taps: usize, scale: f64, relu: bool) 
         outputs: outputs as u32,
         relu,
         pad: [-128; 4],
+        layout: S8Layout::K4,
         weights: NewWeights::S8(weights, vec![params]),
     }
 }

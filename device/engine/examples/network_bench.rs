@@ -3,7 +3,7 @@
 //! ```text
 //! network_bench write FILE vgg16 ALGORITHM                      224x224, 1000 classes
 //! network_bench write FILE INxOUTxSIDE ALGORITHM|none                 3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
-//!     ALGORITHM: direct, winograd, winograd8-f23 or winograd8-f43
+//!     ALGORITHM: direct, direct-k8, winograd, winograd8-f23 or winograd8-f43
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
 //! $ cargo run --release --example network_bench -- write /tmp/vgg16.vgg vgg16 winograd
@@ -32,10 +32,10 @@ use vgg_edge_engine::{Engine, Options, kernels};
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
-use support::{Part, Random, model, winograd_twin, winograd8_twin};
+use support::{Part, Random, k8_twin, model, winograd_twin, winograd8_twin};
 
 const USAGE: &str =
-    "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|winograd|winograd8-f23|winograd8-f43|none
+    "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|direct-k8|winograd|winograd8-f23|winograd8-f43|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -104,6 +104,7 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     }
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
+        "direct-k8" => k8_twin(direct),
         "direct" | "none" => direct,
         "winograd8-f23" => winograd8_twin(direct, Form::F23),
         "winograd8-f43" => winograd8_twin(direct, Form::F43),

@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod arena;
+mod blocks;
 mod error;
 mod exec;
 pub mod image;

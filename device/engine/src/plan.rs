@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use vgg_edge_blob::layout::{ALIGN, padded};
 use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
+use crate::blocks::BlockMap;
 use crate::tiling::{Sizes, Tiling};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len` and `S4Strip::input`.
@@ -109,7 +110,7 @@ pub(crate) struct Plan {
     pub(crate) input: Buffer,
     /// Where the last layer's values are.
     pub(crate) output: Buffer,
-    /// Scratch: an average's sums, or a Winograd layer's values and sums.
+    /// Scratch: an average's sums, a convolution's input in blocks, or a Winograd layer's values and sums.
     pub(crate) scratch: core::ops::Range<usize>,
     /// How the tiles of each Winograd layer are cut.
     pub(crate) tilings: Vec<Option<Tiling>>,
@@ -258,12 +259,12 @@ fn tilings(layers: &[Layer<'_>], most_rows: &[usize], l2: usize, n_threads: usiz
 }
 
 /// Bytes that a block moves to and from memory for one picture: what decides its band. `maps` are the bytes of its
-/// input and output.
+/// input and output, `copies` those of the largest input in blocks.
 fn traffic(
     layers: &[Layer<'_>],
     windows: &[Buffer],
     tilings: &[Option<Tiling>],
-    maps: usize,
+    (maps, copies): (usize, usize),
     n_bands: usize,
     l2: usize,
 ) -> usize {
@@ -271,7 +272,7 @@ fn traffic(
     let between: usize =
         windows.iter().zip(layers).map(|(w, l)| l.output.height as usize * w.pitch() * w.value_size).sum();
     let windows: usize = windows.iter().map(Buffer::len).sum();
-    let at_work = windows + maps / n_bands;
+    let at_work = windows + maps / n_bands + copies;
     let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
     let read = if weights + at_work + scratch <= l2 {
@@ -323,7 +324,11 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
                     *most = step.n_rows.max(*most);
                 });
                 let tilings = tilings(block, &most_rows, l2, n_threads);
-                (traffic(block, &windows, &tilings, map_bytes, n_bands, l2), band_rows, tilings)
+                let copies = most_rows.iter().enumerate().map(|(i, rows)| {
+                    BlockMap::of(&block[i], range.start + i).map_or(0, |map| map.bytes(*rows))
+                });
+                let maps = (map_bytes, copies.max().unwrap_or(0));
+                (traffic(block, &windows, &tilings, maps, n_bands, l2), band_rows, tilings)
             })
             .min_by_key(|(cost, ..)| *cost);
         let Some((_, band_rows, tilings)) = best else { continue };
@@ -349,7 +354,11 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
     output.start = steps.last().map_or(0, |s| s.target.start);
     let widest = layers.iter().map(|l| padded(l.output.channels) as usize).max().unwrap_or(0);
     let of_tiles = all_tilings.iter().flatten().map(|t: &Tiling| t.values_bytes() + t.sums_bytes());
-    let scratch = of_tiles.max().unwrap_or(0).max(4 * widest);
+    let of_blocks = steps.iter().filter_map(|s| {
+        let map = BlockMap::of(&layers[s.layer_idx], s.layer_idx)?;
+        Some(map.bytes(s.n_rows))
+    });
+    let scratch = of_tiles.chain(of_blocks).max().unwrap_or(0).max(4 * widest);
     let scratch = arena_bytes..(arena_bytes + scratch).next_multiple_of(ALIGN);
     let arena_bytes = scratch.end;
     Plan { steps, blocks: plans, input: picture, output, scratch, tilings: all_tilings, arena_bytes }

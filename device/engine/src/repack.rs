@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use vgg_edge_blob::layout::{GROUP, Line, S8Params};
 use vgg_edge_blob::winograd::{self, TAPS};
-use vgg_edge_blob::{Layer, LayerOp, Layout, Linear, Weights};
+use vgg_edge_blob::{Layer, LayerOp, Layout, Linear, S8Layout, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::arena;
@@ -79,7 +79,7 @@ impl Repack {
         // Whole cache lines: what lies behind the weights is 0, and nothing reads it.
         let data = <[i8]>::ref_from_bytes(self.weights[i].as_bytes()).unwrap_or(&[]);
         let (n_runs, run_len) = (3, 3 * linear.run_len);
-        let weights = Weights::S8 { data, params };
+        let weights = Weights::S8 { layout: S8Layout::K4, data, params };
         Layer {
             op: LayerOp::Conv { kernel, linear: Linear { n_runs, run_len, weights, ..linear } },
             ..*layer

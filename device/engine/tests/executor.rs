@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Part, Random, blob_bytes, f16_logits, int4_twin, int8_logits, model, winograd_twin};
+use support::{Part, Random, blob_bytes, f16_logits, int4_twin, int8_logits, k8_twin, model, winograd_twin};
 use vgg_edge_blob::{Blob, NewModel, Padding, Scheme, Shape};
 use vgg_edge_engine::pool::{Executor, Pool, Serial};
 use vgg_edge_engine::{Engine, Options, kernels};
@@ -177,6 +177,18 @@ fn int8_winograd_equals_plain_loops() {
 #[test]
 fn int8_fc4_equals_plain_loops() {
     check(Scheme::Int8, |model| int4_twin(&mut Random(SEED), model), int8_logits);
+}
+
+/// The same networks, the same logits, with weights for `smmla`, on every kernel.
+#[test]
+fn int8_k8_equals_plain_loops() {
+    check(Scheme::Int8, k8_twin, int8_logits);
+}
+
+/// Both layouts and algorithms in one network.
+#[test]
+fn int8_winograd_with_k8_equals_plain_loops() {
+    check(Scheme::Int8, |model| k8_twin(winograd_twin(model)), int8_logits);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use half::f16;
 use vgg_edge_blob::layout::{F16Params, GROUP};
-use vgg_edge_blob::{NewLinear, NewWeights};
+use vgg_edge_blob::{NewLinear, NewWeights, S8Layout};
 
 use super::QuantizeError;
 use super::fold::OhwiWeights;
@@ -30,5 +30,6 @@ pub(super) fn linear(name: &str, layer: &OhwiWeights, relu: bool) -> Result<NewL
     for (o, &bias) in layer.bias.iter().enumerate() {
         params[o / GROUP].bias[o % GROUP] = bias;
     }
-    Ok(NewLinear { outputs: outputs as u32, relu, pad: [0; 4], weights: NewWeights::F16(weights, params) })
+    let (outputs, weights) = (outputs as u32, NewWeights::F16(weights, params));
+    Ok(NewLinear { outputs, relu, pad: [0; 4], layout: S8Layout::default(), weights })
 }

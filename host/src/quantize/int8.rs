@@ -9,7 +9,7 @@
 
 use vgg_edge_blob::layout::{GROUP, S8Params};
 use vgg_edge_blob::requant::Fixed;
-use vgg_edge_blob::{NewLinear, NewWeights, Quantization};
+use vgg_edge_blob::{NewLinear, NewWeights, Quantization, S8Layout};
 
 use super::QuantizeError;
 use super::fold::OhwiWeights;
@@ -113,7 +113,8 @@ impl Linear<'_> {
                 (p.multiplier[o % GROUP], p.shift[o % GROUP]) = (fixed.multiplier, fixed.shift);
             }
         }
-        Ok(NewLinear { outputs: outputs as u32, relu, pad, weights: NewWeights::S8(weights, params) })
+        let (outputs, weights) = (outputs as u32, NewWeights::S8(weights, params));
+        Ok(NewLinear { outputs, relu, pad, layout: S8Layout::default(), weights })
     }
 }
 

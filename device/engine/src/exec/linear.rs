@@ -16,7 +16,7 @@ use crate::plan::{Buffer, Step};
 const TASKS_PER_THREAD: usize = 4;
 
 /// How a step is cut into tasks: `group_parts x row_parts`.
-struct Cut {
+pub(super) struct Cut {
     n_groups: usize,
     n_rows: usize,
     group_parts: usize,
@@ -25,20 +25,20 @@ struct Cut {
 
 impl Cut {
     /// Groups first: threads then share no weights, and each one's weights stay in its own cache.
-    fn new(n_groups: usize, n_rows: usize, n_threads: usize) -> Self {
+    pub(super) fn new(n_groups: usize, n_rows: usize, n_threads: usize) -> Self {
         let wanted = if n_threads == 1 { 1 } else { n_threads * TASKS_PER_THREAD };
         let group_parts = n_groups.min(wanted);
         let row_parts = (wanted / group_parts).clamp(1, n_rows);
         Self { n_groups, n_rows, group_parts, row_parts }
     }
 
-    fn n_tasks(&self) -> usize {
+    pub(super) fn n_tasks(&self) -> usize {
         self.group_parts * self.row_parts
     }
 
     /// Calls `strip(group, row)` for every pair of task `t`, rows innermost: a group's weights are used for all
     /// rows before the next group's are read.
-    fn each(&self, t: usize, mut strip: impl FnMut(usize, usize)) {
+    pub(super) fn each(&self, t: usize, mut strip: impl FnMut(usize, usize)) {
         let (g, r) = (t / self.row_parts, t % self.row_parts);
         let part = |i: usize, parts: usize, n: usize| (i * n / parts)..((i + 1) * n / parts);
         for group in part(g, self.group_parts, self.n_groups) {
@@ -46,6 +46,35 @@ impl Cut {
                 strip(group, row);
             }
         }
+    }
+}
+
+/// Where a step's output words are.
+pub(super) struct Places {
+    pub(super) n_groups: usize,
+    /// Words between two pixels.
+    pub(super) stride: usize,
+    /// Words between two rows.
+    pitch: usize,
+    /// The first pixel's.
+    first: usize,
+    /// Words of a group's 8 channels.
+    group_words: usize,
+}
+
+impl Places {
+    pub(super) fn new(step: &Step) -> Self {
+        let target = &step.target;
+        let (n_groups, group_words) = (target.channels / GROUP, GROUP * target.value_size / 8);
+        let stride = n_groups * group_words;
+        let pitch = (target.width + 2 * target.halo) * stride;
+        let first = step.target_row * pitch + target.halo * stride;
+        Self { n_groups, stride, pitch, first, group_words }
+    }
+
+    /// First word of a group in the step's row `row`.
+    pub(super) fn of(&self, row: usize, group: usize) -> usize {
+        self.first + row * self.pitch + group * self.group_words
     }
 }
 
@@ -65,19 +94,13 @@ impl Context<'_, '_> {
         let to = <[AtomicU64]>::mut_from_bytes(to).map_or(&[][..], |words| words);
         let (n_runs, run_len) = (linear.n_runs as usize, linear.run_len as usize);
         let (pixel_stride, run_stride, n_pixels) = (source.channels, source.pitch(), target.width);
-        let n_groups = target.channels / GROUP;
-        // Output words of a group's 8 channels, and between two pixels.
-        let group_words = GROUP * target.value_size / 8;
-        let stride = n_groups * group_words;
         let input = |row: usize| (step.source_row + row) * source.pitch();
-        let output = |row: usize, group: usize| {
-            let pixel = (step.target_row + row) * (target.width + 2 * target.halo) + target.halo;
-            pixel * stride + group * group_words
-        };
+        let places = Places::new(step);
+        let stride = places.stride;
         let filter = |group: usize| group * n_runs * run_len * GROUP..(group + 1) * n_runs * run_len * GROUP;
-        let cut = Cut::new(n_groups, step.n_rows, self.executor.n_threads());
+        let cut = Cut::new(places.n_groups, step.n_rows, self.executor.n_threads());
         match linear.weights {
-            Weights::S8 { data, params } => {
+            Weights::S8 { data, params, .. } => {
                 let from = <[i8]>::ref_from_bytes(from).unwrap_or(&[]);
                 self.executor.run(cut.n_tasks(), &|t| {
                     cut.each(t, |group, row| {
@@ -93,7 +116,7 @@ impl Context<'_, '_> {
                             weights,
                             bias,
                         };
-                        let words = &to[output(row, group)..];
+                        let words = &to[places.of(row, group)..];
                         let zero_point = layer.out_quant.zero_point;
                         let requant = Requant { multiplier, shift, zero_point };
                         let out = match gives_logits {
@@ -111,7 +134,7 @@ impl Context<'_, '_> {
                     cut.each(t, |group, row| {
                         let S8Params { bias, multiplier, shift, .. } = &params[group];
                         let blocks = &blocks[group * n_blocks..][..n_blocks];
-                        let words = &to[output(row, group)..];
+                        let words = &to[places.of(row, group)..];
                         let zero_point = layer.out_quant.zero_point;
                         let out = match gives_logits {
                             true => S8Output::Accumulators(words),
@@ -139,7 +162,7 @@ impl Context<'_, '_> {
                             weights: &data[filter(group)],
                             bias: &params[group].bias,
                             relu: linear.relu,
-                            words: &to[output(row, group)..],
+                            words: &to[places.of(row, group)..],
                             stride,
                         });
                     });

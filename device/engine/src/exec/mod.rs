@@ -7,6 +7,7 @@
 //! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
 mod arithmetic;
+mod blocks;
 mod linear;
 mod picture;
 mod pooling;
@@ -17,7 +18,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use vgg_edge_blob::layout::Line;
-use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme, Weights};
+use vgg_edge_blob::{Blob, Layer, LayerOp, Linear, S8Layout, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::arithmetic::{Exact, Requantized};
@@ -240,21 +241,38 @@ impl Context<'_, '_> {
                     let layer = Requantized { form, layer, weights, params, input, scales };
                     self.winograd(step, (&layer, tiling), scratch, bytes);
                 }
-                _ => self.linear(step, layer, &linear, false, bytes),
+                _ => self.direct(step, layer, &linear, scratch, bytes),
             },
             LayerOp::MaxPool { .. } => self.max_pool(step, layer, bytes),
             LayerOp::GlobalAvgPool { multiplier, shift } => {
                 pooling::global_avg(step, layer, multiplier, shift, scratch, bytes);
             }
-            LayerOp::Dense(linear) => {
-                let gives_logits = step.layer_idx + 1 == self.layers.len();
-                self.linear(step, layer, &linear, gives_logits, bytes);
-            }
+            LayerOp::Dense(linear) => self.direct(step, layer, &linear, scratch, bytes),
         }
         // The next layer's padding: the zero point (int8) or 0.0, whose bytes are all 0.
         let pad = layer.out_quant.zero_point as u8;
         let pad = if step.target.value_size == 1 { pad } else { 0 };
         fill_halo(step, pad, bytes);
+    }
+
+    /// A convolution or dense layer, every product of its definition.
+    fn direct(
+        &self,
+        step: &Step,
+        layer: &Layer<'_>,
+        linear: &Linear<'_>,
+        scratch: &core::ops::Range<usize>,
+        bytes: &mut [u8],
+    ) {
+        let is_last = step.layer_idx + 1 == self.layers.len();
+        let gives_logits = is_last && matches!(layer.op, LayerOp::Dense(_));
+        match linear.weights {
+            Weights::S8 { layout: S8Layout::K8, data: weights, params } => {
+                let filters = blocks::Filters { layer, linear, weights, params, gives_logits };
+                self.blocks(step, &filters, scratch, bytes);
+            }
+            _ => self.linear(step, layer, linear, gives_logits, bytes),
+        }
     }
 }
 

@@ -13,13 +13,13 @@
 
 use core::arch::{aarch64 as neon, asm};
 
-use vgg_edge_blob::Layout;
+use vgg_edge_blob::{Layout, S8Layout};
 
 use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
-    F16Strip, Kernel, S4Strip, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
-    neon_winograd, neon_winograd_row, tiles,
+    F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
+    dotprod_s4, i8mm_blocks, neon_winograd, neon_winograd_row, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -55,6 +55,16 @@ impl Kernel for I8mm {
         strip.check(&out);
         // SAFETY: as in `s8`; FEAT_DotProd is part of the proof.
         unsafe { dotprod_s4::s4(strip, out) };
+    }
+
+    fn layout(&self) -> S8Layout {
+        S8Layout::K8
+    }
+
+    fn s8_blocks(&self, strip: &S8Blocks<'_>, out: S8Output<'_>) {
+        strip.check(&out);
+        // SAFETY: as in `s8`.
+        unsafe { i8mm_blocks::s8_blocks(strip, out) };
     }
 
     fn f16(&self, strip: &F16Strip<'_>) {
@@ -174,7 +184,11 @@ unsafe fn load_pairs(w: *const i8) -> [neon::int8x16_t; 2] {
 /// `smmla`; the intrinsic of this name is not stable yet.
 #[target_feature(enable = "neon,i8mm")]
 #[inline]
-fn vmmlaq_s32(mut acc: neon::int32x4_t, a: neon::int8x16_t, b: neon::int8x16_t) -> neon::int32x4_t {
+pub(super) fn vmmlaq_s32(
+    mut acc: neon::int32x4_t,
+    a: neon::int8x16_t,
+    b: neon::int8x16_t,
+) -> neon::int32x4_t {
     // SAFETY: registers only.
     unsafe {
         asm!("smmla {c:v}.4s, {a:v}.16b, {b:v}.16b", c = inout(vreg) acc, a = in(vreg) a, b = in(vreg) b,

@@ -23,8 +23,8 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
-use vgg_edge_blob::Layout;
 use vgg_edge_blob::int4::{INPUTS, S4Block};
+use vgg_edge_blob::{Layout, S8Layout};
 
 // Whether this CPU has all the features: known at compile time without `std`, asked at run time with it.
 #[cfg(not(feature = "std"))]
@@ -54,6 +54,8 @@ mod dotprod_s4;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod i8mm_blocks;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_s4;
@@ -64,6 +66,7 @@ mod neon_winograd_row;
 mod scalar;
 mod scalar_winograd8;
 
+pub use crate::blocks::S8Blocks;
 pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 pub use crate::winograd8::{Winograd8Input, Winograd8Output, Winograd8Row};
 
@@ -266,6 +269,20 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
         scalar::s4(strip, out);
     }
 
+    /// The layout of directly used int8 weights that it is fastest with.
+    fn layout(&self) -> S8Layout {
+        S8Layout::K4
+    }
+
+    /// Computes an int8 strip over blocks, with weights in layout `s8-o8k8`: as `scalar` does, where a row has nothing
+    /// faster.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`].
+    fn s8_blocks(&self, strip: &S8Blocks<'_>, out: S8Output<'_>) {
+        scalar::s8_blocks(strip, out);
+    }
+
     /// Computes a strip with f16 weights.
     ///
     /// # Panics
@@ -403,7 +420,7 @@ impl Extents {
 }
 
 /// Checks that pixel `n_pixels - 1`'s `width` words are there.
-fn check_words(len: usize, n_pixels: usize, stride: usize, width: usize) {
+pub(crate) fn check_words(len: usize, n_pixels: usize, stride: usize, width: usize) {
     let end = (n_pixels - 1).checked_mul(stride).and_then(|n| n.checked_add(width));
     assert!(
         end.is_some_and(|end| end <= len),

@@ -6,6 +6,9 @@
 //! w(r, k, o) = weights[(r * run_len + k) * 8 + o]                          f16
 //! acc[o] = bias[o] + sum over blocks of scale[o] * (sum over its 64 inputs of input[k] * weight(k, o))     int4
 //!
+//! acc[p][o] = bias[o] + sum over r, t, b, k of input[r * row_stride + b * block_stride + (p + t) * 8 + k] * w(r, t, b, o, k)
+//! w(r, t, b, o, k) = weights[((r * n_columns + t) * n_blocks + b) * 64 + o * 8 + k]                         int8, blocks
+//!
 //! taps[i][j] = (B x B')[i][j]      sums[i][x] = sum over j, c of A[x][j] * values[i][j][c] * weights[i][j][c]
 //! pixel[y][x] = requantize(exact(sum over i of A[y][i] * (sums[i][x] + start(bias) if i = 1)))            Winograd
 //! ```
@@ -18,7 +21,7 @@ use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
 
 use super::{
-    F16Strip, GROUP, Kernel, S4Strip, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
+    F16Strip, GROUP, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
 };
 
 pub(super) const NAME: &str = "generic-s8-scalar";
@@ -45,7 +48,7 @@ impl Kernel for Scalar {
                 let w = &strip.weights[r * strip.run_len * GROUP..][..strip.run_len * GROUP];
                 add_run(&mut acc, x, w);
             }
-            store(p, acc, &out);
+            store_sums(p, acc, &out);
         }
     }
 
@@ -130,12 +133,32 @@ pub(super) fn s4(strip: &S4Strip<'_>, out: S8Output<'_>) {
             *acc = acc.wrapping_add(sum.wrapping_mul(block.scales[o].into()));
         }
     }
-    store(0, acc, &out);
+    store_sums(0, acc, &out);
 }
 
-/// Requantizes, if asked to, and stores pixel `p`'s accumulators.
-fn store(p: usize, acc: [i32; GROUP], out: &S8Output<'_>) {
-    match *out {
+/// A strip over blocks, for every row that has nothing faster.
+pub(super) fn s8_blocks(strip: &S8Blocks<'_>, out: S8Output<'_>) {
+    strip.check(&out);
+    for p in 0..strip.n_pixels {
+        let mut acc = *strip.bias;
+        let mut weights = strip.weights.as_chunks::<{ GROUP * 8 }>().0.iter();
+        for (r, t) in (0..strip.n_rows).flat_map(|r| (0..strip.n_columns).map(move |t| (r, t))) {
+            for (b, w) in (0..strip.n_blocks).zip(&mut weights) {
+                let start = r * strip.row_stride + b * strip.block_stride + (p + t) * 8;
+                let x = &strip.input[start..start + 8];
+                for (acc, w) in acc.iter_mut().zip(w.as_chunks::<8>().0) {
+                    let products = x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w));
+                    *acc = acc.wrapping_add(products.sum());
+                }
+            }
+        }
+        store_sums(p, acc, &out);
+    }
+}
+
+/// Pixel `p`'s accumulators, as they are or requantized.
+fn store_sums(p: usize, acc: [i32; GROUP], out: &S8Output<'_>) {
+    match out {
         S8Output::Activations { requant, words, stride } => {
             let channel = |o: usize| {
                 requantize(acc[o], requant.multiplier[o], requant.shift[o], requant.zero_point) as u8

@@ -6,7 +6,7 @@ use vgg_edge_blob::layout::{F16Params, S8Params};
 use vgg_edge_blob::requant::{Fixed, requantize};
 use vgg_edge_blob::{
     Algorithm, AlignedBytes, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding,
-    Preprocess, Quantization, ResizeFilter, ResizeRule, Scheme, Shape, write,
+    Preprocess, Quantization, ResizeFilter, ResizeRule, S8Layout, Scheme, Shape, write,
 };
 
 #[allow(dead_code, reason = "each test program uses a part")]
@@ -77,7 +77,7 @@ fn linear(
             NewWeights::F16((0..n).map(|_| weight(r)).collect(), params)
         }
     };
-    NewLinear { outputs, relu, pad, weights }
+    NewLinear { outputs, relu, pad, layout: S8Layout::K4, weights }
 }
 
 /// A random model of these parts.
@@ -184,6 +184,18 @@ pub(crate) fn int4_twin(r: &mut Random, mut model: NewModel) -> NewModel {
             linear.weights = NewWeights::S4 { weights, scales, params: params.clone() };
         }
         shape = output(shape, &layer.op);
+    }
+    model
+}
+
+/// The same model with its int8 weights in layout `s8-o8k8`, where they are used directly.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn k8_twin(mut model: NewModel) -> NewModel {
+    for layer in model.layers.iter_mut().filter(|_| model.scheme == Scheme::Int8) {
+        if let NewOp::Conv { algorithm: Algorithm::Direct, linear, .. } | NewOp::Dense(linear) = &mut layer.op
+        {
+            linear.layout = S8Layout::K8;
+        }
     }
     model
 }
