@@ -52,6 +52,8 @@ mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod_s4;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod dotprod_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm_blocks;
@@ -61,6 +63,10 @@ mod neon;
 mod neon_s4;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd8_row;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
 mod scalar;
