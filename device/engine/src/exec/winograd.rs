@@ -18,7 +18,7 @@ use zerocopy::FromBytes;
 
 use super::Context;
 use crate::arena;
-use crate::kernels::{MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradRow};
+use crate::kernels::{Requant, WinogradInput, WinogradOutput, WinogradRow};
 use crate::plan::Step;
 use crate::pool;
 use crate::tiling::{Tiling, n_tiles};
@@ -53,8 +53,8 @@ struct Batch {
 }
 
 impl<'a> Band<'a> {
-    fn new(step: &'a Step, first: usize, n_tiles: usize) -> Self {
-        let n_batches = n_tiles.div_ceil(MAX_BATCH);
+    fn new(step: &'a Step, tiling: &Tiling, first: usize, n_tiles: usize) -> Self {
+        let n_batches = tiling.n_batches(n_tiles);
         Self { step, first, n_tiles, n_batches, widest: n_tiles.div_ceil(n_batches) }
     }
 
@@ -89,10 +89,22 @@ impl Context<'_, '_> {
         let values = <[i16]>::mut_from_bytes(values).unwrap_or(&mut []);
         let sums = <[i32]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
         for (first, n) in tiling.bands(n_tiles(step.n_rows, step.target.width)) {
-            let band = Band::new(step, first, n);
+            let band = Band::new(step, tiling, first, n);
             let (of_groups, of_batches) = tiling.parts(band.n_batches);
             let batch_len = tiling.batch_len(band.widest);
             let task_len = tiling.task_len(band.n_batches, band.widest);
+            if !tiling.by_row && of_groups == 1 && of_batches == band.n_batches {
+                // A batch from its windows to its pixels on one thread: no other one waits for its values.
+                let (rows, shape) = (0..WINDOW, (task_len, tiling.n_slots()));
+                let task = |index: usize, values: &mut [i16], sums: &mut [i32]| {
+                    self.input(&band, band.batch(index), &rows, tiling, from, values);
+                    let whole = (0..tiling.n_groups, index..index + 1, &rows);
+                    self.multiply(&band, filters, whole, (values, index), sums, to);
+                };
+                let values = (&mut *values, batch_len);
+                pool::each_chunk_and_slot(self.executor, values, sums, shape, band.n_batches, &task);
+                continue;
+            }
             let n_rows = if tiling.by_row { 1 } else { WINDOW };
             for first_row in (0..WINDOW).step_by(n_rows) {
                 let rows = first_row..first_row + n_rows;
@@ -103,7 +115,7 @@ impl Context<'_, '_> {
                 let task = |task: usize, sums: &mut [i32]| {
                     let groups = part(task / of_batches, of_groups, tiling.n_groups);
                     let batches = part(task % of_batches, of_batches, band.n_batches);
-                    self.multiply(&band, filters, (groups, batches, &rows), (values, sums), to);
+                    self.multiply(&band, filters, (groups, batches, &rows), (values, 0), sums, to);
                 };
                 if tiling.by_row {
                     pool::each_chunk(self.executor, sums, task_len, of_groups, &task);
@@ -148,13 +160,15 @@ impl Context<'_, '_> {
         }
     }
 
-    /// Multiplies groups times batches at some rows of taps; behind the last row, stores their pixels.
+    /// Multiplies groups times batches at some rows of taps; behind the last row, stores their pixels. `values` begin
+    /// with those of batch `first`.
     fn multiply(
         &self,
         band: &Band<'_>,
         filters: &Filters<'_>,
         (groups, batches, tap_rows): (Range<usize>, Range<usize>, &Range<usize>),
-        (values, sums): (&[i16], &mut [i32]),
+        (values, first): (&[i16], usize),
+        sums: &mut [i32],
         to: &[AtomicU64],
     ) {
         let tiling = filters.tiling;
@@ -166,9 +180,10 @@ impl Context<'_, '_> {
                 let batch = band.batch(if forth { i } else { batches.start + batches.end - 1 - i });
                 // By row, all units of the task are kept; by band, one after the other uses the same memory.
                 let unit = (group - groups.start) * band.n_batches + batch.index;
+                let values = &values[(batch.index - first) * tiling.batch_len(band.widest)..];
                 let sums = &mut sums[if tiling.by_row { unit * unit_len } else { 0 }..][..unit_len];
                 for row in tap_rows.clone() {
-                    self.row(band, filters, (group, batch, row, row - tap_rows.start), values, sums);
+                    self.row(filters, (group, batch, row, row - tap_rows.start), values, sums);
                 }
                 if tap_rows.end == WINDOW {
                     self.output(band, filters, (group, batch), sums, to);
@@ -177,10 +192,9 @@ impl Context<'_, '_> {
         }
     }
 
-    /// One row of taps; `nth` of those in `values`.
+    /// One row of taps; `nth` of those in the batch's `values`.
     fn row(
         &self,
-        band: &Band<'_>,
         filters: &Filters<'_>,
         (group, batch, row, nth): (usize, Batch, usize, usize),
         values: &[i16],
@@ -188,7 +202,7 @@ impl Context<'_, '_> {
     ) {
         let tiling = filters.tiling;
         let (tap_len, filter_len) = (tiling.tap_len(batch.n_tiles), WINDOW * tiling.channels * GROUP);
-        let place = batch.index * tiling.batch_len(band.widest) + nth * WINDOW * tap_len;
+        let place = nth * WINDOW * tap_len;
         let columns_len = TILE * batch.n_tiles * GROUP;
         let row_of_taps = WinogradRow {
             values: &values[place..][..WINDOW * tap_len],
