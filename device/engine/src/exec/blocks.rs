@@ -68,7 +68,8 @@ impl Context<'_, '_> {
         let (row_stride, block_stride) = (map.row_len() * GROUP, map.width * GROUP);
         let filter_len = map.side * map.side * map.n_blocks * GROUP * GROUP;
         let places = Places::new(step);
-        let cut = Cut::new(places.n_groups, step.n_rows, self.executor.n_threads());
+        let cut =
+            Cut::new(places.n_groups, step.n_rows, filters.linear.weights.len(), self.executor.n_threads());
         self.executor.run(cut.n_tasks(), &|t| {
             cut.each(t, |group, row| {
                 let S8Params { bias, multiplier, shift, .. } = &filters.params[group];
