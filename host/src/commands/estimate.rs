@@ -218,7 +218,9 @@ fn of_blob(path: &Path) -> anyhow::Result<Model> {
 
 /// Says when a blob was planned for another board, and what a plan for this one would save.
 fn warn_of_another_plan(model: &Model, board: &Board, n_threads: usize) -> anyhow::Result<()> {
-    let Some(other) = model.planned_for.as_deref().filter(|other| *other != board.name) else { return Ok(()) };
+    let Some(other) = model.planned_for.as_deref().filter(|other| *other != board.name) else {
+        return Ok(());
+    };
     let mut own = model.sketch.clone();
     own.plan(board);
     let ms = |sketch| anyhow::Ok(Estimate::new(sketch, board, n_threads)?.total().ms_n);
@@ -249,8 +251,19 @@ fn millions(n: f64) -> String {
 
 fn layer_table(model: &Model, estimate: &Estimate) -> String {
     let threads = format!("ms, {}", estimate.n_threads);
-    let header =
-        ["layer", "algorithm", "kernel", "tile", "binds", "M cycles", "MB", "ms, 1", &threads, "predicted dB", "SQNR dB"];
+    let header = [
+        "layer",
+        "algorithm",
+        "kernel",
+        "tile",
+        "binds",
+        "M cycles",
+        "MB",
+        "ms, 1",
+        &threads,
+        "predicted dB",
+        "SQNR dB",
+    ];
     let db = |of: &HashMap<String, f64>, row: &Row| {
         of.get(&row.name).map_or_else(|| "-".to_owned(), |db| format!("{db:.2}"))
     };
@@ -271,7 +284,14 @@ fn layer_table(model: &Model, estimate: &Estimate) -> String {
         ]
     };
     let rows = estimate.rows.iter().map(|row| line(row, row.algorithm.name()));
-    bench::table(header, 5, rows.chain([line(&estimate.total(), "-")]))
+    let rows = rows.chain([line(&estimate.total(), "-")]);
+    if model.predicted.is_empty() {
+        // Without its column.
+        let without = |[a, b, c, d, e, f, g, h, i, _, k]: [String; 11]| [a, b, c, d, e, f, g, h, i, k];
+        let [a, b, c, d, e, f, g, h, i, _, k] = header;
+        return bench::table([a, b, c, d, e, f, g, h, i, k], 5, rows.map(without));
+    }
+    bench::table(header, 5, rows)
 }
 
 /// Every way to compute each 3x3 layer behind the first, the whole network's plan otherwise as it is.
@@ -284,12 +304,8 @@ fn candidates(sketch: &Sketch, board: &Board, n_threads: usize) -> anyhow::Resul
             continue;
         }
         for kind in Kind::CONVOLUTIONS {
-            let conv = Conv {
-                height: maps[i].height,
-                width: maps[i].width,
-                inputs: maps[i].channels,
-                outputs,
-            };
+            let conv =
+                Conv { height: maps[i].height, width: maps[i].width, inputs: maps[i].channels, outputs };
             let cost = conv.cost(kind, board);
             candidates.push(Candidate {
                 name: layer.name.clone(),
