@@ -8,6 +8,7 @@ mod arena;
 mod blocks;
 mod error;
 mod exec;
+mod forecast;
 pub mod image;
 pub mod kernels;
 mod plan;
@@ -20,5 +21,6 @@ mod winograd8;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};
+pub use forecast::{BandForecast, Forecast, LayerForecast, StepForecast, forecast};
 pub use plan::BlockPlan;
 pub use repack::Repacked;
