@@ -8,6 +8,7 @@ mod f16;
 mod fold;
 mod int8;
 mod lower;
+mod winograd8;
 
 use vgg_edge_blob::{
     Algorithm, NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
@@ -15,6 +16,7 @@ use vgg_edge_blob::{
 
 pub use fold::OhwiWeights;
 pub use lower::{Fused, FusedOp, LowerError, lower};
+pub use winograd8::{QuantizedTaps, Winograd8};
 
 use crate::calibrate::{Calibration, Method};
 use crate::graph::{self, Graph, GraphError};

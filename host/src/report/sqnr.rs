@@ -29,6 +29,11 @@ impl Sqnr {
         self.noise += other.noise;
     }
 
+    /// Noise over signal, 0 to infinity; NaN for no signal at all.
+    pub fn noise_share(&self) -> f64 {
+        self.noise / self.signal
+    }
+
     /// In dB; infinite for no noise, NaN for no signal at all.
     pub fn db(&self) -> f32 {
         (10.0 * (self.signal / self.noise).log10()) as f32
