@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vgg_edge_host::commands::{bench, demo, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
+use vgg_edge_host::commands::{bench, demo, estimate, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
 use vgg_edge_host::progress::Progress;
 
 /// vgg-edge on the workstation: trained weights to files for the board
@@ -24,6 +24,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Logs(logs::LogsArgs),
     Bench(bench::BenchArgs),
+    Estimate(estimate::EstimateArgs),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => args.run(&progress),
         Command::Logs(args) => args.run(),
         Command::Bench(args) => args.run(),
+        Command::Estimate(args) => args.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,7 +60,7 @@ fn times_are_the_boards() {
         let ms = board.milliseconds(board.core.bound(&counts).cycles);
         assert_eq!(format!("{ms:.1}"), bound, "{file}");
         assert_eq!(format!("{:.1}", board.dram_milliseconds(counts.dram_bytes().unwrap())), dram, "{file}");
-        assert_eq!(board.published.map(|p| format!("{:.0}", ms * p)).as_deref(), expected, "{file}");
+        assert_eq!(board.published().map(|p| format!("{:.0}", ms * p)).as_deref(), expected, "{file}");
     }
 }
 
@@ -112,7 +112,7 @@ fn compare(reference: &str, counts: &Counts, board: &Board, what: &str) {
                 assert_eq!((title, number(ghz), number(gbs)), (board.title, board.ghz, board.gbs), "{what}");
                 let cache = |c: vgg_edge_host::boards::Cache| format!("{}:{}", c.kib, c.ways);
                 assert_eq!((l1, l2), (&*cache(board.l1), &*cache(board.l2)), "{what}");
-                assert_eq!(number(published), board.published.unwrap_or(0.0), "{what}");
+                assert_eq!(number(published), board.published().unwrap_or(0.0), "{what}");
             }
             ["form", form, class, wide] => {
                 n_forms += 1;

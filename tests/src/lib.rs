@@ -166,3 +166,32 @@ pub fn vgg_of_two_blocks(scheme: Scheme) -> NewModel {
     model.golden = Some((picture, logits));
     model
 }
+
+/// A random network whose rows, columns and channels fill no tile, without a self-test: for counts. `winograd` stores its 3x3
+/// layers behind the first as exact Winograd (int8).
+pub fn odd_network(scheme: Scheme, winograd: bool) -> NewModel {
+    let conv = |filters, block| Part::Conv { kernel: 3, filters, block };
+    let pool = |stride, padding, block| Part::Pool { stride, padding, block };
+    let parts = [
+        conv(24, 1),
+        conv(40, 1),
+        pool(2, Padding::Same, 1),
+        conv(104, 2),
+        conv(72, 2),
+        pool(2, Padding::Valid, 2),
+        conv(136, 3),
+        conv(200, 3),
+        pool(1, Padding::Same, 3),
+        conv(264, 4),
+        pool(2, Padding::Same, 4),
+        conv(312, 5),
+        conv(88, 5),
+        Part::Gap,
+        Part::Dense { units: 328 },
+        Part::Dense { units: 37 },
+    ];
+    let mut random = Random(0x5EED_0004);
+    let input = Shape { height: 85, width: 59, channels: 3 };
+    let model = networks::model(&mut random, scheme, input, &parts);
+    if winograd { networks::winograd_twin(model) } else { model }
+}

@@ -30,6 +30,9 @@ enum Task {
     /// Accuracy of a blob over labelled pictures, alone or against f32
     #[command(disable_help_flag = true)]
     Eval(host::Args),
+    /// Latency and memory traffic predicted for a board, a row a layer
+    #[command(disable_help_flag = true)]
+    Estimate(host::Args),
     /// Decode the log that `classify --log` writes
     #[command(disable_help_flag = true)]
     Logs(host::Args),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Inspect(args) => host::run("inspect", &args),
         Task::Quantize(args) => host::run("quantize", &args),
         Task::Eval(args) => host::run("eval", &args),
+        Task::Estimate(args) => host::run("estimate", &args),
         Task::Logs(args) => host::run("logs", &args),
         Task::Build(args) => build::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -7,6 +7,7 @@ extern crate alloc;
 mod arena;
 mod error;
 mod exec;
+mod forecast;
 pub mod image;
 pub mod kernels;
 mod plan;
@@ -18,4 +19,5 @@ mod winograd8;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};
+pub use forecast::{BandForecast, Forecast, LayerForecast, StepForecast, forecast};
 pub use plan::BlockPlan;

@@ -257,42 +257,54 @@ fn tilings(layers: &[Layer<'_>], most_rows: &[usize], l2: usize, n_threads: usiz
     layers.iter().zip(most_rows).map(tiling).collect()
 }
 
-/// Bytes that a block moves to and from memory for one picture: what decides its band. `maps` are the bytes of its
-/// input and output.
-fn traffic(
+/// Bytes that one layer moves to and from memory for one picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Weights, and a Winograd layer's values and sums.
+    pub(crate) weights: usize,
+    /// Its share of the maps.
+    pub(crate) maps: usize,
+}
+
+/// Bytes that each layer of a block moves to and from memory for one picture: their sum decides the block's band. `maps`
+/// are the bytes of the block's input and output.
+pub(crate) fn traffic(
     layers: &[Layer<'_>],
     windows: &[Buffer],
     tilings: &[Option<Tiling>],
-    maps: usize,
+    maps: [usize; 2],
     n_bands: usize,
     l2: usize,
-) -> usize {
+) -> Vec<Traffic> {
     let weights: usize = layers.iter().map(weight_bytes).sum();
-    let between: usize =
-        windows.iter().zip(layers).map(|(w, l)| l.output.height as usize * w.pitch() * w.value_size).sum();
-    let windows: usize = windows.iter().map(Buffer::len).sum();
-    let at_work = windows + maps / n_bands;
+    let at_work = windows.iter().map(Buffer::len).sum::<usize>() + maps.iter().sum::<usize>() / n_bands;
     let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
-    let read = if weights + at_work + scratch <= l2 {
-        weights
-    } else {
-        // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
-        let of_layer = |(layer, tiling): (&Layer<'_>, &Option<Tiling>)| match tiling {
-            Some(tiling) => {
-                let sizes = tiling.sizes;
-                let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(sizes.tile);
-                tiling.traffic(sizes.n_tiles(rows, layer.output.width as usize), l2)
-            }
-            None => weight_bytes(layer),
-        };
-        layers.iter().zip(tilings).map(of_layer).sum::<usize>() * n_bands
+    let stay = weights + at_work + scratch <= l2;
+    // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
+    let read = |layer: &Layer<'_>, tiling: &Option<Tiling>| match tiling {
+        _ if stay => weight_bytes(layer),
+        Some(tiling) => {
+            let sizes = tiling.sizes;
+            let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(sizes.tile);
+            tiling.traffic(sizes.n_tiles(rows, layer.output.width as usize), l2) * n_bands
+        }
+        None => weight_bytes(layer) * n_bands,
     };
     // Every value between two layers is written once and read once. The share of a band that does not fit goes
     // to memory; half the cache is left to weights and to what else runs.
-    let over = at_work.saturating_sub(l2 / 2);
-    let spilled = (2 * between as u128 * over as u128 / at_work.max(1) as u128) as usize;
-    read + spilled + maps
+    let over = at_work.saturating_sub(l2 / 2) as u128;
+    let between = |i: usize| {
+        let whole = windows.get(i).map_or(0, |w| layers[i].output.height as usize * w.pitch() * w.value_size);
+        (whole as u128 * over / at_work.max(1) as u128) as usize
+    };
+    let [input, output] = maps;
+    let of_layer = |(i, (layer, tiling)): (usize, (&Layer<'_>, &Option<Tiling>))| {
+        let first = if i == 0 { input } else { between(i - 1) };
+        let last = if i + 1 == layers.len() { output } else { between(i) };
+        Traffic { weights: read(layer, tiling), maps: first + last }
+    };
+    layers.iter().zip(tilings).enumerate().map(of_layer).collect()
 }
 
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit.
@@ -323,7 +335,9 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
                     *most = step.n_rows.max(*most);
                 });
                 let tilings = tilings(block, &most_rows, l2, n_threads);
-                (traffic(block, &windows, &tilings, map_bytes, n_bands, l2), band_rows, tilings)
+                let maps = [source.len(), target.len()];
+                let traffic = traffic(block, &windows, &tilings, maps, n_bands, l2);
+                (traffic.iter().map(|t| t.weights + t.maps).sum::<usize>(), band_rows, tilings)
             })
             .min_by_key(|(cost, ..)| *cost);
         let Some((_, band_rows, tilings)) = best else { continue };

@@ -21,7 +21,7 @@ use vgg_edge_blob::Blob;
 
 use super::strips::busiest;
 use super::{Emulator, demangle};
-use crate::boards::{Board, Counts, Laps};
+use crate::boards::{Board, Counts, Laps, classify};
 use crate::pack;
 
 /// How a network is measured.
@@ -78,6 +78,8 @@ pub struct LayerCost {
     pub ms: f64,
     /// Bytes between the last cache and DRAM, if caches were modelled.
     pub dram_bytes: Option<f64>,
+    /// Instructions by class, most first; `.q` behind the classes of 128-bit forms.
+    pub classes: Vec<(String, i64)>,
 }
 
 /// What `classify bench --profile --json` says besides times.
@@ -161,7 +163,7 @@ fn price(board: &Board, steady: &Counts, macs: u64) -> NetworkCost {
         resource: bound.resource.name(),
         mac_per_cycle: if bound.cycles > 0.0 { macs as f64 / bound.cycles } else { 0.0 },
         ms,
-        expected_ms: board.published.map(|ratio| ms * ratio),
+        expected_ms: board.published().map(|ratio| ms * ratio),
         dram_bytes,
         dram_ms: dram_bytes.map(|bytes| board.dram_milliseconds(bytes)),
         resources: busiest(&bound),
@@ -203,6 +205,10 @@ fn layer(board: &Board, name: String, macs: u64, counts: &Counts) -> LayerCost {
         resource: bound.resource.name(),
         ms: board.milliseconds(bound.cycles),
         dram_bytes: counts.dram_bytes(),
+        classes: counts.forms.largest_by(|form| {
+            let (class, wide) = classify(form);
+            class.form_name(wide)
+        }),
     }
 }
 

@@ -5,7 +5,7 @@
 //! bound                = the largest of them
 //! ```
 
-use super::classes::classify;
+use super::classes::{Class, classify};
 use super::counts::Table;
 use super::prices::Prices;
 
@@ -72,11 +72,19 @@ pub struct Bound {
 impl Bound {
     /// Prices `forms`. Nothing counted is bound by issue, 0 cycles.
     pub(super) fn of(prices: &Prices, forms: &Table) -> Self {
-        let mut totals: Vec<(Resource, f64)> = Vec::new();
-        for (form, n) in forms.iter() {
+        let classified = forms.iter().map(|(form, n)| {
             let (class, wide) = classify(form);
+            (class, wide, n as f64)
+        });
+        Self::of_classes(prices, classified)
+    }
+
+    /// Prices numbers of instructions by class, `true` for 128-bit forms.
+    pub(super) fn of_classes(prices: &Prices, classes: impl Iterator<Item = (Class, bool, f64)>) -> Self {
+        let mut totals: Vec<(Resource, f64)> = Vec::new();
+        for (class, wide, n) in classes {
             for (resource, cycles) in prices.of(class, wide) {
-                let cycles = cycles * n as f64;
+                let cycles = cycles * n;
                 match totals.iter_mut().find(|(other, _)| *other == resource) {
                     Some((_, total)) => *total += cycles,
                     None => totals.push((resource, cycles)),

@@ -64,6 +64,26 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class.
+    #[rustfmt::skip]
+    pub const ALL: [Class; 24] = [
+        Class::Dot, Class::Mmla, Class::Load, Class::VLoad, Class::LoadPair, Class::VLoadPair, Class::VLoadDeinterleave,
+        Class::Store, Class::VStore, Class::StorePair, Class::VStorePair, Class::Mull, Class::Mul, Class::Mulh,
+        Class::Convert, Class::Fma, Class::Fadd, Class::Fdiv, Class::Shift, Class::Valu, Class::VMove, Class::Imul,
+        Class::Branch, Class::Int,
+    ];
+
+    /// The class and the form (128 bits or not) behind a name as [`Class::form_name`] gives it.
+    pub fn of_form_name(name: &str) -> Option<(Class, bool)> {
+        let (name, wide) = name.strip_suffix(".q").map_or((name, false), |name| (name, true));
+        Class::ALL.into_iter().find(|class| class.name() == name).map(|class| (class, wide))
+    }
+
+    /// Name in tables; `.q` behind that of 128-bit forms.
+    pub fn form_name(self, wide: bool) -> String {
+        format!("{}{}", self.name(), if wide { ".q" } else { "" })
+    }
+
     /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {

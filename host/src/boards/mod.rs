@@ -7,11 +7,11 @@
 //!
 //! The port model gives a lower bound in cycles for one core: the busiest of issue width, vector pipes, load and
 //! store ports, integer pipes. It is blind to latency, branch misses and prefetching. It ranks kernels and says
-//! what they wait for; [`Board::published`] says how far published times of one engine are from the bound.
+//! what they wait for; [`Board::real`] says how far published times of one engine are from the bound.
 //!
-//! The tables are here, in the host's library, and do no I/O: planning for a board and `bench --cpu` read the same
-//! rows, a device has no use for them, and `xtask`, which only builds and passes arguments on, stays free of
-//! dependencies. Adding a board is one row of [`BOARDS`].
+//! Boards are the one table of `table.rs`, port prices those of `prices.rs`; neither does I/O. `quantize --board`, `estimate`
+//! and `bench --cpu` read the same rows, a device has no use for them, and `xtask`, which only builds and passes arguments
+//! on, stays free of dependencies.
 //!
 //! ```
 //! use vgg_edge_host::boards::{Counts, board};
@@ -27,11 +27,13 @@ mod bound;
 mod classes;
 mod counts;
 mod prices;
+mod table;
 
 pub use bound::{Bound, Resource};
 pub use classes::{Class, classify};
 pub use counts::{Counts, CountsError, Laps, Table};
 pub use prices::{Price, Prices};
+pub use table::{A53, A55, A72, A76, AVX2, BOARDS, N2};
 
 /// Bytes of a cache line.
 pub const LINE_BYTES: u64 = 64;
@@ -52,8 +54,10 @@ pub enum Isa {
 pub struct Core {
     /// Short name, as `--core` takes it.
     pub name: &'static str,
-    /// The emulator's CPU whose instruction sets are this core's.
-    pub emulated_as: &'static str,
+    /// The emulator's CPU whose instruction sets are this core's; `None` where nothing is counted but time measured.
+    pub emulated_as: Option<&'static str>,
+    /// The best kernel there, by its variant word.
+    pub kernel: &'static str,
     /// Instruction sets beyond Armv8.0.
     pub isa: &'static [Isa],
     /// Cycles an instruction takes of each resource.
@@ -69,6 +73,27 @@ pub struct Cache {
     pub ways: u32,
 }
 
+/// What a program really takes over the bound of the port model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Real {
+    /// Published one-thread time of ncnn's int8 VGG16 over this model's bound for it.
+    Published(f64),
+    /// Nobody published one: that of the nearest core that has one.
+    Assumed(f64),
+    /// Cycles are measured, not bounds.
+    Measured,
+}
+
+impl Real {
+    /// The factor from bound to real cycles.
+    pub fn factor(self) -> f64 {
+        match self {
+            Real::Published(factor) | Real::Assumed(factor) => factor,
+            Real::Measured => 1.0,
+        }
+    }
+}
+
 /// A board: a core and what is around it.
 #[derive(Debug)]
 pub struct Board {
@@ -76,6 +101,8 @@ pub struct Board {
     pub name: &'static str,
     /// Name for people.
     pub title: &'static str,
+    /// What it is, one line for a list.
+    pub summary: &'static str,
     /// Its big cores' kind.
     pub core: &'static Core,
     /// Big cores.
@@ -88,115 +115,38 @@ pub struct Board {
     pub l1: Cache,
     /// The last level before DRAM.
     pub l2: Cache,
-    /// Published one-thread time of ncnn's int8 VGG16 over this model's bound for it; `None` where nobody
-    /// published one.
-    pub published: Option<f64>,
+    /// From the bound to real cycles.
+    pub real: Real,
 }
-
-/// Cortex-A53, in order.
-pub static A53: Core = Core { name: "a53", emulated_as: "cortex-a53", isa: &[], prices: prices::A53 };
-/// Cortex-A72.
-pub static A72: Core = Core { name: "a72", emulated_as: "cortex-a72", isa: &[], prices: prices::A72 };
-/// Cortex-A55, in order. The emulator has none in its older versions; an A76 has the same instructions.
-pub static A55: Core =
-    Core { name: "a55", emulated_as: "cortex-a76", isa: &[Isa::DotProd, Isa::Fp16], prices: prices::A55 };
-/// Cortex-A76.
-pub static A76: Core =
-    Core { name: "a76", emulated_as: "cortex-a76", isa: &[Isa::DotProd, Isa::Fp16], prices: prices::A76 };
-/// Neoverse N2; Cortex-A710 and A720 are alike.
-pub static N2: Core =
-    Core { name: "n2", emulated_as: "max", isa: &[Isa::DotProd, Isa::Fp16, Isa::I8mm], prices: prices::N2 };
-
-/// The boards; the first one of each core stands for the core.
-pub static BOARDS: &[Board] = &[
-    Board {
-        name: "rpi3",
-        title: "Pi 3 class",
-        core: &A53,
-        n_cores: 4,
-        ghz: 1.2,
-        gbs: 2.0,
-        l1: Cache { kib: 32, ways: 4 },
-        l2: Cache { kib: 512, ways: 16 },
-        published: Some(1.73),
-    },
-    Board {
-        name: "rpi4",
-        title: "Pi 4",
-        core: &A72,
-        n_cores: 4,
-        ghz: 1.8,
-        gbs: 4.5,
-        l1: Cache { kib: 32, ways: 2 },
-        l2: Cache { kib: 1024, ways: 16 },
-        published: Some(1.45),
-    },
-    Board {
-        name: "rk3566",
-        title: "RK3566",
-        core: &A55,
-        n_cores: 4,
-        ghz: 1.8,
-        gbs: 4.0,
-        l1: Cache { kib: 32, ways: 4 },
-        l2: Cache { kib: 512, ways: 16 },
-        published: None,
-    },
-    Board {
-        name: "rpi5",
-        title: "Pi 5",
-        core: &A76,
-        n_cores: 4,
-        ghz: 2.4,
-        gbs: 9.0,
-        l1: Cache { kib: 64, ways: 4 },
-        l2: Cache { kib: 2048, ways: 16 },
-        published: Some(1.26),
-    },
-    Board {
-        name: "rk3588",
-        title: "RK3588",
-        core: &A76,
-        n_cores: 4,
-        ghz: 2.4,
-        gbs: 20.0,
-        l1: Cache { kib: 64, ways: 4 },
-        l2: Cache { kib: 3072, ways: 12 },
-        published: None,
-    },
-    Board {
-        name: "armv8-i8mm",
-        title: "Neoverse N2",
-        core: &N2,
-        n_cores: 4,
-        ghz: 3.4,
-        gbs: 30.0,
-        l1: Cache { kib: 64, ways: 4 },
-        l2: Cache { kib: 4096, ways: 16 },
-        published: None,
-    },
-];
 
 /// The board called `name`.
 pub fn board(name: &str) -> Option<&'static Board> {
     BOARDS.iter().find(|board| board.name == name)
 }
 
-/// The board that stands for the core called `name`.
+/// The board that stands for the core called `name`: the first that has it.
 pub fn board_of_core(name: &str) -> Option<&'static Board> {
     BOARDS.iter().find(|board| board.core.name == name)
 }
 
 /// The board that stands for an emulated CPU: the out-of-order core where two share one.
 pub fn board_of_cpu(name: &str) -> Option<&'static Board> {
-    BOARDS.iter().rfind(|board| board.core.emulated_as == name).map(|b| first_of(b.core))
-}
-
-fn first_of(core: &'static Core) -> &'static Board {
-    BOARDS.iter().find(|board| std::ptr::eq(board.core, core)).unwrap_or(&BOARDS[0])
+    let of_cpu = |board: &&Board| board.core.emulated_as == Some(name);
+    BOARDS.iter().rfind(of_cpu).and_then(|board| board_of_core(board.core.name))
 }
 
 impl Board {
+    /// The board called `name`.
+    pub fn find(name: &str) -> Option<&'static Board> {
+        board(name)
+    }
+
+    /// The default of `--board`: what is best on Armv8.0. A blob of direct weights cannot be sped up there without memory
+    /// for larger ones, while a CPU with dot products can take a Winograd blob as it is.
+    pub fn generic() -> &'static Board {
+        &BOARDS[BOARDS.len() - 1]
+    }
+
     /// Milliseconds of `cycles` at this board's clock.
     pub fn milliseconds(&self, cycles: f64) -> f64 {
         cycles / self.ghz / 1e6
@@ -205,6 +155,14 @@ impl Board {
     /// Milliseconds in which this board's DRAM moves `bytes`.
     pub fn dram_milliseconds(&self, bytes: f64) -> f64 {
         bytes / self.gbs / 1e6
+    }
+
+    /// Published one-thread time of ncnn's int8 VGG16 over this model's bound for it; `None` where nobody published one.
+    pub fn published(&self) -> Option<f64> {
+        match self.real {
+            Real::Published(ratio) => Some(ratio),
+            Real::Assumed(_) | Real::Measured => None,
+        }
     }
 }
 
@@ -217,6 +175,11 @@ impl Core {
     /// Prices what was counted.
     pub fn bound(&self, counts: &Counts) -> Bound {
         Bound::of(&self.prices, &counts.forms)
+    }
+
+    /// Prices numbers of instructions by class, `true` for 128-bit forms.
+    pub fn bound_of(&self, classes: impl Iterator<Item = (Class, bool, f64)>) -> Bound {
+        Bound::of_classes(&self.prices, classes)
     }
 
     /// Instructions of a class that the core can do in a cycle, 128-bit form, nothing else running.
@@ -237,6 +200,7 @@ mod tests {
         assert_eq!(boards, ["rpi3", "rpi4", "rpi5", "armv8-i8mm"]);
         assert!(board_of_cpu("cortex-a57").is_none());
         assert_eq!(board_of_core("a55").unwrap().name, "rk3566");
+        assert_eq!(Board::generic().name, "generic");
     }
 
     #[test]

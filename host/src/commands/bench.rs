@@ -127,18 +127,20 @@ impl BenchArgs {
     }
 
     fn board(&self) -> anyhow::Result<&'static Board> {
-        let names = |name: fn(&Board) -> &'static str| {
-            let mut names: Vec<_> = BOARDS.iter().map(name).collect();
+        // Counted boards only.
+        let names = |name: fn(&Board, &'static str) -> &'static str| {
+            let counted = |board: &'static Board| board.core.emulated_as.map(|cpu| name(board, cpu));
+            let mut names: Vec<_> = BOARDS.iter().filter_map(counted).collect();
             names.sort_unstable();
             names.dedup();
             names.join(" ")
         };
         let Some(board) = board_of_cpu(&self.cpu) else {
-            bail!("no prices for CPU `{}`, expected one of {}", self.cpu, names(|b| b.core.emulated_as));
+            bail!("no prices for CPU `{}`, expected one of {}", self.cpu, names(|_, cpu| cpu));
         };
         let Some(core) = &self.core else { return Ok(board) };
-        let Some(board) = board_of_core(core) else {
-            bail!("no prices for core `{core}`, expected one of {}", names(|b| b.core.name));
+        let Some(board) = board_of_core(core).filter(|board| board.core.emulated_as.is_some()) else {
+            bail!("no prices for core `{core}`, expected one of {}", names(|b, _| b.core.name));
         };
         Ok(board)
     }
@@ -173,7 +175,7 @@ fn ratios(board: &Board, cost: &NetworkCost, peer: &Counts) -> Ratios {
 }
 
 /// Columns of text, numbers to the right, without a frame.
-fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     header: [&str; N],
     n_text: usize,
     rows: impl Iterator<Item = [String; N]>,

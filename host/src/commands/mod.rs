@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod estimate;
 pub mod eval;
 pub mod fetch;
 pub mod inspect;

@@ -176,7 +176,7 @@ impl QuantizeArgs {
 }
 
 /// The board called `name`.
-fn board(name: &str) -> Result<&'static Board, String> {
+pub(super) fn board(name: &str) -> Result<&'static Board, String> {
     Board::find(name).ok_or_else(|| {
         let names: Vec<&str> = BOARDS.iter().map(|board| board.name).collect();
         format!("expected {}", names.join(", "))

@@ -1,26 +1,37 @@
-//! Which algorithm each layer uses: the fastest on a board, among those that give the same bytes.
+//! Which algorithm each layer uses, and what a network takes on a board.
 //!
 //! ```text
-//! cycles   direct     height * width * 9 * in * out / direct
-//!          winograd   tiles * (36 * in * out / winograd + (in + out) / 2 * transforms)       tiles of 4x4 outputs
-//! bytes    direct     9 * in * out                    the weights, once
-//!          winograd   36 * 2 * in * out + 3 * sums    sums: 24 i32 a tile and output, where the weights are many
-//! time     the longer of cycles on all cores and bytes at the memory's bandwidth
+//! Sketch ─► forecast of the engine's own plan ─► units of work ─► instructions ─► a core's port prices ─► cycles
+//! shapes,   bands, tilings, batches              tiles, steps,    instructions.tsv,  boards/prices.rs
+//! kinds          └──────────────────────────────► bytes           fitted to counts
 //! ```
 //!
+//! A layer's time is the longer of its cycles on all cores and its bytes at the memory's bandwidth.
+//!
 //! ```
-//! use vgg_edge_host::plan::{Board, Conv};
-//! use vgg_edge_blob::Algorithm;
+//! use vgg_edge_host::plan::{Board, Conv, Kind};
 //! let conv = Conv { height: 224, width: 224, inputs: 64, outputs: 64 };
-//! assert_eq!(conv.fastest(Board::find("rpi4").unwrap()), Algorithm::WinogradF43);
-//! assert_eq!(conv.fastest(Board::find("rpi5").unwrap()), Algorithm::Direct);
+//! assert_eq!(conv.fastest(Board::find("rpi4").unwrap()), Kind::WinogradF43);
+//! assert_eq!(conv.fastest(Board::find("rpi5").unwrap()), Kind::Direct);
 //! ```
 
-mod boards;
+mod counted;
+mod estimate;
+mod instructions;
+mod kind;
+pub mod search;
+mod sketch;
+mod units;
 
-use vgg_edge_blob::{Algorithm, NewModel, NewOp, Padding, Scheme, Shape};
+use vgg_edge_blob::{Algorithm, NewModel, NewOp, Scheme, Shape};
 
-pub use boards::{BOARDS, Board, Rates};
+pub use crate::boards::{BOARDS, Board};
+pub use counted::{Counted, Executed, Sample};
+pub use estimate::{Cost, Estimate, Row, Unknown};
+pub use instructions::{cpu_of, step_name, tile_of};
+pub use kind::Kind;
+pub use sketch::{LayerSketch, OpSketch, Sketch};
+pub use units::{Tile, Unit, Units};
 
 /// A 3x3 convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,85 +46,72 @@ pub struct Conv {
     pub outputs: u32,
 }
 
-/// What a convolution is predicted to take.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cost {
-    /// Cycles of all cores together.
-    pub cycles: f64,
-    /// Bytes to and from memory.
-    pub bytes: f64,
-}
-
-impl Cost {
-    /// Seconds on `board`: arithmetic and memory overlap.
-    pub fn seconds(&self, board: &Board) -> f64 {
-        let arithmetic = self.cycles / (board.ghz * 1e9 * f64::from(board.cores));
-        arithmetic.max(self.bytes / (board.gbs * 1e9))
-    }
-}
-
 impl Conv {
-    /// What `algorithm` takes with `rates`.
-    pub fn cost(&self, algorithm: Algorithm, rates: &Rates) -> Cost {
-        let [height, width] = [self.height, self.width].map(f64::from);
-        // Channels come in groups of 8.
-        let [inputs, outputs] = [self.inputs, self.outputs].map(|n| f64::from(n.next_multiple_of(8)));
-        let pairs = inputs * outputs;
-        match algorithm {
-            Algorithm::Direct => {
-                Cost { cycles: height * width * 9.0 * pairs / rates.direct, bytes: 9.0 * pairs }
-            }
-            Algorithm::WinogradF43 => {
-                let tiles = f64::from(self.height.div_ceil(4)) * f64::from(self.width.div_ceil(4));
-                let (weights, sums) = (72.0 * pairs, 3.0 * 96.0 * tiles * outputs);
-                Cost {
-                    cycles: tiles
-                        * (36.0 * pairs / rates.winograd + (inputs + outputs) / 2.0 * rates.transforms),
-                    // Where the weights are few, bands of tiles read them again and keep the sums in the cache.
-                    bytes: weights + sums.min(weights),
-                }
-            }
-            Algorithm::Winograd8F23 | Algorithm::Winograd8F43 => {
-                let (tile, taps) = if algorithm == Algorithm::Winograd8F23 { (2, 16.0) } else { (4, 36.0) };
-                let tiles = f64::from(self.height.div_ceil(tile)) * f64::from(self.width.div_ceil(tile));
-                let transforms = taps / 36.0 * (inputs + outputs) / 2.0 * rates.transforms;
-                Cost { cycles: tiles * (taps * pairs / rates.direct + transforms), bytes: taps * pairs }
-            }
-        }
+    /// What `kind` takes on `board`: cycles of the bound; bytes of weights, values and sums. Maps stay in the cache between the
+    /// layers of a block. Infinite for a kind that the board has no kernel for.
+    pub fn cost(&self, kind: impl Into<Kind>, board: &Board) -> Cost {
+        let Self { height, width, inputs, outputs } = *self;
+        let kind = kind.into();
+        let layer = LayerSketch { name: String::new(), block: 0, op: OpSketch::Conv { side: 3, outputs, kind } };
+        // The first layer's channels would be a picture's.
+        let channels = inputs.next_multiple_of(8);
+        let sketch =
+            Sketch { scheme: Scheme::Int8, input: Shape { height, width, channels }, layers: vec![layer] };
+        estimate::layer_cost(&sketch, 0, board)
+            .unwrap_or(Cost { cycles: f64::INFINITY, bytes: f64::INFINITY })
     }
 
-    /// The fastest algorithm on `board`; direct unless Winograd saves more than 5 %, since its weights are eight times as
-    /// many bytes.
-    pub fn fastest(&self, board: &Board) -> Algorithm {
-        let seconds = |algorithm| self.cost(algorithm, &board.rates).seconds(board);
-        match seconds(Algorithm::WinogradF43) < 0.95 * seconds(Algorithm::Direct) {
-            true => Algorithm::WinogradF43,
-            false => Algorithm::Direct,
+    /// The fastest exact algorithm on `board`; direct unless Winograd saves more than 5 %, since its weights are eight times
+    /// as many bytes.
+    pub fn fastest(&self, board: &Board) -> Kind {
+        let seconds = |kind: Kind| self.cost(kind, board).seconds(board);
+        match seconds(Kind::WinogradF43) < 0.95 * seconds(Kind::Direct) {
+            true => Kind::WinogradF43,
+            false => Kind::Direct,
         }
     }
 }
 
-/// Gives every 3x3 convolution of an int8 `model` behind the first layer its fastest algorithm on `board`. A layer for
+/// Gives every 3x3 convolution of an int8 `model` behind the first layer its fastest exact algorithm on `board`. A layer for
 /// which Winograd's proof fails stays direct; its name is returned.
 pub fn apply(model: &mut NewModel, board: &Board) -> Vec<String> {
     let mut unproved = Vec::new();
     if model.scheme != Scheme::Int8 {
         return unproved;
     }
-    let mut shape = model.input;
-    for (i, layer) in model.layers.iter_mut().enumerate() {
+    let mut sketch = Sketch::of_model(model);
+    sketch.plan(board);
+    for (layer, planned) in model.layers.iter_mut().zip(&sketch.layers) {
         if let NewOp::Conv { kernel: 3, algorithm, linear } = &mut layer.op {
-            let Shape { height, width, channels: inputs } = shape;
-            let conv = Conv { height, width, inputs, outputs: linear.outputs };
-            *algorithm = if i == 0 { Algorithm::Direct } else { conv.fastest(board) };
-            if *algorithm == Algorithm::WinogradF43 && linear.winograd_overflow().is_some() {
-                *algorithm = Algorithm::Direct;
-                unproved.push(layer.name.clone());
-            }
+            *algorithm = match planned.op.kind() {
+                Kind::WinogradF43 if linear.winograd_overflow().is_none() => Algorithm::WinogradF43,
+                Kind::WinogradF43 => {
+                    unproved.push(layer.name.clone());
+                    Algorithm::Direct
+                }
+                _ => Algorithm::Direct,
+            };
         }
-        shape = output(shape, &layer.op);
     }
     unproved
+}
+
+impl Sketch {
+    /// Gives every 3x3 convolution of an int8 network behind the first layer its fastest exact algorithm on `board`.
+    pub fn plan(&mut self, board: &Board) {
+        if self.scheme != Scheme::Int8 {
+            return;
+        }
+        let maps = self.maps();
+        for (layer, input) in self.layers.iter_mut().zip(&maps) {
+            if let OpSketch::Conv { side: 3, outputs, kind } = &mut layer.op
+                && *kind != Kind::First
+            {
+                let Shape { height, width, channels: inputs } = *input;
+                *kind = Conv { height, width, inputs, outputs: *outputs }.fastest(board);
+            }
+        }
+    }
 }
 
 /// How many convolutions use each algorithm: `3 winograd-f43, 1 direct`.
@@ -126,23 +124,6 @@ pub fn algorithms(model: &NewModel) -> String {
     let parts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
     parts.join(", ")
-}
-
-/// The map behind a layer.
-fn output(input: Shape, op: &NewOp) -> Shape {
-    match op {
-        NewOp::Conv { linear, .. } => Shape { channels: linear.outputs, ..input },
-        NewOp::MaxPool { stride, padding } => {
-            let stride = u32::from(*stride).max(1);
-            let side = |n: u32| match padding {
-                Padding::Same => n.div_ceil(stride),
-                Padding::Valid => n.saturating_sub(2) / stride + 1,
-            };
-            Shape { height: side(input.height), width: side(input.width), ..input }
-        }
-        NewOp::GlobalAvgPool { .. } => Shape { height: 1, width: 1, ..input },
-        NewOp::Dense(linear) => Shape { height: 1, width: 1, channels: linear.outputs },
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,133 @@
+//! What a plan will do, before it runs: steps, batches of tiles, bytes to and from memory.
+//!
+//! ```text
+//! layers ─► plan (bands, windows, tilings) ─► forecast: for each layer its steps, for each step its rows and tiles
+//! ```
+//!
+//! Whoever predicts time or chooses algorithms asks the plan itself, so that the two cannot differ. Weights are not read:
+//! only their number counts.
+//!
+//! ```
+//! use vgg_edge_blob::{Layer, LayerOp, Padding, Quantization, Scheme, Shape};
+//! use vgg_edge_engine::{Options, forecast};
+//! let side = |height| Shape { height, width: height, channels: 8 };
+//! let quant = Quantization { scale: 1.0, zero_point: 0 };
+//! let pool = Layer {
+//!     name: "pool", op: LayerOp::MaxPool { stride: 2, padding: Padding::Valid }, input: side(32), output: side(16),
+//!     block: 1, in_quant: quant, out_quant: quant, sqnr_db: f32::NAN,
+//! };
+//! let forecast = forecast(Scheme::Int8, side(32), &[pool], &Options::default(), 1, 1 << 20);
+//! let rows: usize = forecast.layers[0].steps.iter().map(|step| step.n_rows).sum();
+//! assert_eq!(rows, 16);
+//! ```
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use vgg_edge_blob::{Layer, Scheme, Shape};
+
+use crate::Options;
+use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
+use crate::tiling::Tiling;
+use crate::winograd::MAX_BATCH;
+
+/// What a network does for one picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// A row a layer.
+    pub layers: Vec<LayerForecast>,
+    /// How each block runs.
+    pub blocks: Vec<BlockPlan>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+}
+
+/// What one layer does for one picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerForecast {
+    /// In order.
+    pub steps: Vec<StepForecast>,
+    /// Bytes to and from memory: weights, and a Winograd layer's values and sums.
+    pub weight_traffic: usize,
+    /// Bytes to and from memory: the layer's share of the maps.
+    pub map_traffic: usize,
+}
+
+/// Some output rows of one layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepForecast {
+    /// Output rows.
+    pub n_rows: usize,
+    /// Bytes of rows that move to the top of their window before.
+    pub moved_bytes: usize,
+    /// Padding pixels on each side of an output row.
+    pub halo: usize,
+    /// Of a Winograd layer.
+    pub bands: Vec<BandForecast>,
+}
+
+/// A band of a Winograd layer's tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BandForecast {
+    /// Tiles.
+    pub n_tiles: usize,
+    /// Batches, as even as possible.
+    pub n_batches: usize,
+    /// One row of taps after the other, instead of one group of outputs after the other.
+    pub by_row: bool,
+}
+
+/// Plans `layers` as [`Engine::new`](crate::Engine::new) does with `options` and `n_threads`, and tells what the plan does.
+/// Traffic is that of a last cache of `cache_bytes`.
+pub fn forecast(
+    scheme: Scheme,
+    input: Shape,
+    layers: &[Layer<'_>],
+    options: &Options,
+    n_threads: usize,
+    cache_bytes: usize,
+) -> Forecast {
+    let plan = plan::plan(scheme, input, layers, options.l2_bytes, n_threads);
+    let mut forecasts = vec![LayerForecast::default(); layers.len()];
+    for step in &plan.steps {
+        let tiling = plan.tilings.get(step.layer_idx).copied().flatten();
+        forecasts[step.layer_idx].steps.push(of_step(step, tiling));
+    }
+    for block in &plan.blocks {
+        let range = block.first_layer..block.first_layer + block.n_layers;
+        let of_block = block_traffic(&layers[range.clone()], block, &plan, cache_bytes);
+        for (forecast, traffic) in forecasts[range].iter_mut().zip(of_block) {
+            forecast.weight_traffic = traffic.weights;
+            forecast.map_traffic = traffic.maps;
+        }
+    }
+    Forecast { layers: forecasts, blocks: plan.blocks, arena_bytes: plan.arena_bytes }
+}
+
+fn of_step(step: &Step, tiling: Option<Tiling>) -> StepForecast {
+    let band = |tiling: &Tiling, n_tiles: usize| {
+        let n_batches = n_tiles.div_ceil(MAX_BATCH);
+        BandForecast { n_tiles, n_batches, by_row: tiling.by_row }
+    };
+    let bands = tiling.iter().flat_map(|tiling| {
+        let tiles = tiling.sizes.n_tiles(step.n_rows, step.target.width);
+        tiling.bands(tiles).map(move |(_, n)| band(tiling, n))
+    });
+    StepForecast {
+        n_rows: step.n_rows,
+        moved_bytes: step.keep.1 * step.target.pitch() * step.target.value_size,
+        halo: step.target.halo,
+        bands: bands.collect(),
+    }
+}
+
+fn block_traffic(layers: &[Layer<'_>], block: &BlockPlan, plan: &Plan, cache: usize) -> Vec<plan::Traffic> {
+    let of_layer = |i: usize| plan.steps.iter().find(|step| step.layer_idx == block.first_layer + i);
+    let last = layers.len().saturating_sub(1);
+    let windows: Vec<Buffer> = (0..last).filter_map(of_layer).map(|step| step.target).collect();
+    let [source, target] = [of_layer(0).map(|s| s.source), of_layer(last).map(|s| s.target)];
+    let maps = [source, target].map(|map| map.map_or(0, |map| map.len()));
+    let range = block.first_layer..block.first_layer + block.n_layers;
+    let tilings = plan.tilings.get(range).unwrap_or(&[]);
+    plan::traffic(layers, &windows, tilings, maps, block.n_bands, cache)
+}
