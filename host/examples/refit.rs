@@ -139,9 +139,11 @@ fn fit(counts: &str, table: &str) -> anyhow::Result<()> {
 
 /// Every unit of a step with what it executes.
 fn fit_step(samples: &[Sample<'_>]) -> anyhow::Result<Vec<(Unit, String)>> {
-    let units: Vec<Unit> = Unit::ALL.into_iter().filter(|u| samples.iter().any(|s| s.units.get(*u) > 0.0)).collect();
+    let units: Vec<Unit> =
+        Unit::ALL.into_iter().filter(|u| samples.iter().any(|s| s.units.get(*u) > 0.0)).collect();
     let mut executed: Vec<Vec<String>> = vec![Vec::new(); units.len()];
-    let total = |s: &Sample<'_>| s.executed.cycles + s.executed.classes.iter().map(|(_, _, n)| n).sum::<f64>();
+    let total =
+        |s: &Sample<'_>| s.executed.cycles + s.executed.classes.iter().map(|(_, _, n)| n).sum::<f64>();
     let mut targets: Vec<(String, Vec<f64>)> =
         vec![("cycles".to_owned(), samples.iter().map(|s| s.executed.cycles).collect())];
     for class in Class::ALL {
@@ -220,9 +222,13 @@ fn compare(counts: &str) -> anyhow::Result<()> {
         for network in &networks {
             let Some(samples) = network.samples(cpu_of(core), core) else { continue };
             let all: f64 = samples.iter().map(|s| s.executed.cycles_on(core)).sum();
-            println!("\n{} on {}\n\nlayer | counted | predicted | off\n--- | --- | --- | ---", network.name, core.name);
+            println!(
+                "\n{} on {}\n\nlayer | counted | predicted | off\n--- | --- | --- | ---",
+                network.name, core.name
+            );
             for sample in &samples {
-                let (counted, predicted) = (sample.executed.cycles_on(core), sample.predicted(core).unwrap_or(f64::NAN));
+                let (counted, predicted) =
+                    (sample.executed.cycles_on(core), sample.predicted(core).unwrap_or(f64::NAN));
                 let mark = if counted < 0.01 * all { " (below 1 %)" } else { "" };
                 println!(
                     "{} ({}) | {:.3} M | {:.3} M | {:+.1} %{mark}",

@@ -39,6 +39,8 @@ const LABELLED_PICTURES: usize = 1000;
 pub struct Gate {
     /// Points of top-1 against f32.
     pub max_drop: f64,
+    /// Whether only exact algorithms are allowed: then the gate measures, and refuses or not.
+    pub exact: bool,
     /// Labelled pictures in a folder a class; `None` measures on calibration pictures.
     pub data: Option<Samples>,
 }
@@ -185,7 +187,9 @@ impl Judge {
                 }
                 real.top1() - quantized.top1()
             }
-            None => pairs().map(|(wanted, found)| expected_drop(wanted, found)).sum::<f64>() / n.max(1) as f64,
+            None => {
+                pairs().map(|(wanted, found)| expected_drop(wanted, found)).sum::<f64>() / n.max(1) as f64
+            }
         };
         Ok(Loss {
             pictures: n,

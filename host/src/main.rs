@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vgg_edge_host::commands::{bench, demo, estimate, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
+use vgg_edge_host::commands::{
+    bench, demo, estimate, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize,
+};
 use vgg_edge_host::progress::Progress;
 
 /// vgg-edge on the workstation: trained weights to files for the board

@@ -90,7 +90,9 @@ impl TapStats {
         half.fill(0);
         for (i, j) in (0..window).flat_map(|i| (0..window).map(move |j| (i, j))) {
             // Real 0 around the map: nothing to add.
-            let (Some(row), Some(column)) = ((y + i).checked_sub(1), (x + j).checked_sub(1)) else { continue };
+            let (Some(row), Some(column)) = ((y + i).checked_sub(1), (x + j).checked_sub(1)) else {
+                continue;
+            };
             if row >= height || column >= width {
                 continue;
             }

@@ -218,7 +218,9 @@ fn of_blob(path: &Path) -> anyhow::Result<Model> {
 
 /// Says when a blob was planned for another board, and what a plan for this one would save.
 fn warn_of_another_plan(model: &Model, board: &Board, n_threads: usize) -> anyhow::Result<()> {
-    let Some(other) = model.planned_for.as_deref().filter(|other| *other != board.name) else { return Ok(()) };
+    let Some(other) = model.planned_for.as_deref().filter(|other| *other != board.name) else {
+        return Ok(());
+    };
     let mut own = model.sketch.clone();
     own.plan(board);
     let ms = |sketch| anyhow::Ok(Estimate::new(sketch, board, n_threads)?.total().ms_n);
@@ -249,8 +251,19 @@ fn millions(n: f64) -> String {
 
 fn layer_table(model: &Model, estimate: &Estimate) -> String {
     let threads = format!("ms, {}", estimate.n_threads);
-    let header =
-        ["layer", "algorithm", "kernel", "tile", "binds", "M cycles", "MB", "ms, 1", &threads, "predicted dB", "SQNR dB"];
+    let header = [
+        "layer",
+        "algorithm",
+        "kernel",
+        "tile",
+        "binds",
+        "M cycles",
+        "MB",
+        "ms, 1",
+        &threads,
+        "predicted dB",
+        "SQNR dB",
+    ];
     let db = |of: &HashMap<String, f64>, row: &Row| {
         of.get(&row.name).map_or_else(|| "-".to_owned(), |db| format!("{db:.2}"))
     };
@@ -284,12 +297,8 @@ fn candidates(sketch: &Sketch, board: &Board, n_threads: usize) -> anyhow::Resul
             continue;
         }
         for kind in Kind::CONVOLUTIONS {
-            let conv = Conv {
-                height: maps[i].height,
-                width: maps[i].width,
-                inputs: maps[i].channels,
-                outputs,
-            };
+            let conv =
+                Conv { height: maps[i].height, width: maps[i].width, inputs: maps[i].channels, outputs };
             let cost = conv.cost(kind, board);
             candidates.push(Candidate {
                 name: layer.name.clone(),

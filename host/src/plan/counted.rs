@@ -157,7 +157,10 @@ mod tests {
     fn errors_name_the_line() {
         let network = "network\tn\tint8\t8x8x3\n";
         for (text, expected) in [
-            ("layer\ta\t1\taverage", "line 1: found `layer\ta\t1\taverage`, expected network, layer, counts of the network above, or of"),
+            (
+                "layer\ta\t1\taverage",
+                "line 1: found `layer\ta\t1\taverage`, expected network, layer, counts of the network above, or of",
+            ),
             ("# no\nnetwork\tn\tint4\t8x8x3", "line 2: found another scheme, expected int8 or f16"),
             ("network\tn\tint8\t8x8", "line 1: found input `8x8`, expected such as 224x224x3"),
             (&format!("{network}layer\ta\tx\taverage"), "line 2: found block `x`, expected a number"),

@@ -225,7 +225,8 @@ fn tile_text(sketch: &Sketch, i: usize, forecast: &Forecast, tile: units::Tile) 
 fn edge(sketch: &Sketch, board: &Board, kind: Kind, n_threads: usize) -> Result<Row, Unknown> {
     let maps = sketch.maps();
     let last = maps.last().copied().unwrap_or(sketch.input);
-    let halo = matches!(sketch.layers.first(), Some(first) if matches!(first.op, OpSketch::Conv { side: 3, .. }));
+    let halo =
+        matches!(sketch.layers.first(), Some(first) if matches!(first.op, OpSketch::Conv { side: 3, .. }));
     let size = |shape: Shape| shape.len() as f64;
     let (name, units, bytes) = match kind {
         // The picture is read, its map written.

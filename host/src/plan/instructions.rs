@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn every_line_of_the_table_says_something() {
         assert_eq!(PARSED.1, [""; 0]);
-        for text in ["a\tb", "a\tb\ttile\tmull", "a\tb\ttile\tmull x", "a\tb\ttile\tmul.x 1", "a\tb\tc\tmull 1"] {
+        for text in
+            ["a\tb", "a\tb\ttile\tmull", "a\tb\ttile\tmull x", "a\tb\ttile\tmul.x 1", "a\tb\tc\tmull 1"]
+        {
             assert_eq!(parse(text).1, [text]);
         }
     }

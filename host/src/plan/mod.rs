@@ -52,7 +52,8 @@ impl Conv {
     pub fn cost(&self, kind: impl Into<Kind>, board: &Board) -> Cost {
         let Self { height, width, inputs, outputs } = *self;
         let kind = kind.into();
-        let layer = LayerSketch { name: String::new(), block: 0, op: OpSketch::Conv { side: 3, outputs, kind } };
+        let layer =
+            LayerSketch { name: String::new(), block: 0, op: OpSketch::Conv { side: 3, outputs, kind } };
         // The first layer's channels would be a picture's.
         let channels = inputs.next_multiple_of(8);
         let sketch =
@@ -120,7 +121,9 @@ pub fn algorithms(model: &NewModel) -> String {
         let used = |op: &NewOp| matches!(op, NewOp::Conv { algorithm, .. } if *algorithm == wanted);
         model.layers.iter().filter(|layer| used(&layer.op)).count()
     };
-    let counts = [Algorithm::WinogradF43, Algorithm::Direct].map(|a| (count(a), a.name()));
+    let counts =
+        [Algorithm::Winograd8F43, Algorithm::Winograd8F23, Algorithm::WinogradF43, Algorithm::Direct];
+    let counts = counts.map(|a| (count(a), a.name()));
     let parts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
     parts.join(", ")

@@ -57,7 +57,8 @@ pub fn order(exact: &[(usize, f64)], candidates: &[Candidate]) -> Vec<Step> {
     let mut steps = Vec::new();
     for &(layer_idx, mut seconds) in exact {
         let (mut loss, mut last) = (0.0, f64::INFINITY);
-        let gain = |c: &Candidate, seconds: f64, loss: f64| (seconds - c.seconds) / (c.loss - loss).max(LEAST_LOSS);
+        let gain =
+            |c: &Candidate, seconds: f64, loss: f64| (seconds - c.seconds) / (c.loss - loss).max(LEAST_LOSS);
         loop {
             let faster = candidates.iter().filter(|c| c.layer_idx == layer_idx && c.seconds < seconds);
             let better = |a: &&Candidate, b: &&Candidate| {

@@ -291,16 +291,7 @@ impl Sketch {
             OpSketch::Average => LayerOp::GlobalAvgPool { multiplier: 0, shift: 0 },
             OpSketch::Dense { .. } => LayerOp::Dense(linear),
         };
-        Layer {
-            name,
-            op,
-            input,
-            output,
-            block: *block,
-            in_quant: quant,
-            out_quant: quant,
-            sqnr_db: f32::NAN,
-        }
+        Layer { name, op, input, output, block: *block, in_quant: quant, out_quant: quant, sqnr_db: f32::NAN }
     }
 }
 

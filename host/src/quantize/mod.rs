@@ -162,12 +162,17 @@ pub fn to_f16(graph: &Graph, rule: &Preprocess) -> Result<NewModel, QuantizeErro
     Ok(model(graph, rule, Scheme::F16, layers))
 }
 
-/// A layer's weights in OHWI order; the first layer's in the picture's channel order.
-fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
+/// Real weights and bias of a layer behind the first, OHWI.
+pub(crate) fn filters(f: &Fused<'_>) -> OhwiWeights {
     let (FusedOp::Conv { weights, bias, .. } | FusedOp::Dense { weights, bias, .. }) = &f.op else {
         return OhwiWeights { weights: Vec::new(), bias: Vec::new() };
     };
-    let ohwi = OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() };
+    OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() }
+}
+
+/// A layer's weights in OHWI order; the first layer's in the picture's channel order.
+fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
+    let ohwi = filters(f);
     if first { ohwi.in_picture_order(rule, f.input.channels()) } else { ohwi }
 }
 

@@ -92,7 +92,9 @@ impl Winograd8<'_> {
         let zero = self.zero(form);
         let taps: Vec<Tap> = (0..n)
             .into_par_iter()
-            .map(|t| Tap::quantize(&transformed[t * outputs * channels..][..outputs * channels], stats, t, zero))
+            .map(|t| {
+                Tap::quantize(&transformed[t * outputs * channels..][..outputs * channels], stats, t, zero)
+            })
             .collect();
         let a = form.output_matrix();
         // Mean over the outputs of a tile: of the factor, and of its square.
@@ -168,9 +170,8 @@ impl Winograd8<'_> {
             .collect();
         let largest = taps.iter().map(|t| t.steps[o]).fold(0f64, f64::max);
         let bias_tap = form.bias_tap();
-        let constant: f64 = (weights(bias_tap).iter().zip(&taps[bias_tap].constants))
-            .map(|(w, k)| f64::from(*w) * k)
-            .sum();
+        let constant: f64 =
+            (weights(bias_tap).iter().zip(&taps[bias_tap].constants)).map(|(w, k)| f64::from(*w) * k).sum();
         let mut unit = largest * in_scale * (1.0 + 1e-9);
         // A channel whose bias would not fit: coarser, as in direct layers.
         unit = unit.max(real_bias.abs() / f64::from(1 << 27));
@@ -212,7 +213,10 @@ fn reach(form: Form, bounds: &[i32], scales: &[i32]) -> f64 {
         };
         (0..bounds.len()).map(term).sum()
     };
-    (0..a.len()).flat_map(|y| (0..a.len()).map(move |x| (y, x))).map(|(y, x)| output(y, x)).fold(0.0, f64::max)
+    (0..a.len())
+        .flat_map(|y| (0..a.len()).map(move |x| (y, x)))
+        .map(|(y, x)| output(y, x))
+        .fold(0.0, f64::max)
 }
 
 /// What a tap's channels are like.
