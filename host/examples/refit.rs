@@ -75,8 +75,10 @@ fn record(name: &str, files: &[&str]) -> anyhow::Result<()> {
         println!("counts\t{name}\t{}", text("cpu")?);
         for layer in json["layers"].as_array().context("no `layers`")? {
             let classes = layer["classes"].as_array().context("no `classes`")?.iter();
+            let all = layer["instructions"].as_f64().unwrap_or(0.0);
+            let counted = classes.filter(|pair| pair[1].as_f64().is_some_and(|n| n > all * NOTHING));
             let part = |pair: &Value| Some(format!("{} {}", pair[0].as_str()?, pair[1].as_i64()?));
-            let parts: Vec<String> = classes.filter_map(part).collect();
+            let parts: Vec<String> = counted.filter_map(part).collect();
             println!("of\t{}\t{}", layer["name"].as_str().unwrap_or_default(), parts.join(", "));
         }
     }
@@ -85,7 +87,7 @@ fn record(name: &str, files: &[&str]) -> anyhow::Result<()> {
 
 fn timed(name: &str, model: &str, cpu: &str, ghz: f64, file: &str) -> anyhow::Result<()> {
     let json: Value = serde_json::from_str(&read(file)?).with_context(|| file.to_owned())?;
-    print!("{}counts\t{name}\t{cpu}\n", head(name, model)?);
+    println!("{}counts\t{name}\t{cpu}", head(name, model)?);
     let of = |layer: &str, ms: f64| println!("of\t{layer}\tcycles {:.0}", ms * ghz * 1e6);
     let layers = json["layers"].as_array().context("no `layers`")?;
     let ms = |layer: &Value| layer["ms"].as_f64().unwrap_or(0.0);
@@ -208,7 +210,7 @@ fn non_negative(rows: &[Vec<f64>], wanted: &[f64]) -> Vec<f64> {
 /// Weight on the size of what is fitted, where columns have length 1.
 const RIDGE: f64 = 1e-7;
 /// Share of a layer's instructions that is left out.
-const NOTHING: f64 = 3e-4;
+const NOTHING: f64 = 5e-4;
 
 fn compare(counts: &str) -> anyhow::Result<()> {
     let networks = counted(counts)?;

@@ -1,4 +1,4 @@
-//! Instructions counted on emulated CPUs: a strip, and a small network layer by layer.
+//! Instructions counted on emulated CPUs: a strip, and small networks layer by layer, against what the planner predicts.
 //!
 //! `cargo xtask test --only counts` builds what runs here and names it: `VGG_EDGE_COUNTER` is the counter,
 //! `VGG_EDGE_STRIPS` and `VGG_EDGE_CLASSIFY` the programs for Arm Linux. Without them there is nothing to count.
@@ -10,10 +10,11 @@ use std::process::Command;
 
 use serde_json::Value;
 use vgg_edge_blob::{Blob, Scheme};
-use vgg_edge_host::bench::Emulator;
+use vgg_edge_host::bench::{Emulator, Options, measure_network};
 use vgg_edge_host::boards::{Class, Counts, board, board_of_cpu, classify};
 use vgg_edge_host::pack;
-use vgg_edge_tests::{run, temp_dir, vgg_of_two_blocks};
+use vgg_edge_host::plan::{Estimate, Sketch};
+use vgg_edge_tests::{odd_network, run, temp_dir, vgg_of_two_blocks};
 
 /// The counter and a program, if this is the job that counts.
 fn programs(program: &str) -> Option<(PathBuf, PathBuf)> {
@@ -118,4 +119,44 @@ fn a_network_is_counted_layer_by_layer() {
     let saved = fs::read_to_string(dir.path().join("counts.tsv")).unwrap();
     let bound = board("rpi5").unwrap().core.bound(&Counts::parse(&saved).unwrap());
     assert!((bound.cycles / number(&json["cycles"]) - 1.0).abs() < 1e-9);
+}
+
+/// The cost table against the kernels as they are now. Where this fails after a change of a kernel, fit the table anew:
+/// `benches/record/2026-11-24-planner.md` of the engine.
+#[test]
+fn the_planner_predicts_what_is_counted() {
+    let Some((counter, program)) = programs("VGG_EDGE_CLASSIFY") else { return };
+    let dir = temp_dir();
+    let mut off = Vec::new();
+    for winograd in [false, true] {
+        let bytes = pack::to_bytes(odd_network(Scheme::Int8, winograd)).unwrap();
+        let model = dir.path().join("odd.vgg");
+        fs::write(&model, bytes.as_slice()).unwrap();
+        let sketch = Sketch::of_blob(&Blob::parse(bytes.as_slice()).unwrap());
+        for cpu in ["cortex-a53", "cortex-a72", "cortex-a76", "max"] {
+            let board = board_of_cpu(cpu).unwrap();
+            let (counter, program) = (counter.clone(), program.clone());
+            let emulator = Emulator { cpu: cpu.to_owned(), counter, program, caches_of: None };
+            let options = Options { layers: true };
+            let (cost, _) = measure_network(&emulator, board, &model, options, |_| {}).unwrap();
+            let estimate = Estimate::new(&sketch, board, 1).unwrap();
+            let all: f64 = cost.layers.iter().map(|layer| layer.cycles).sum();
+            assert_eq!(cost.layers.len(), estimate.rows.len());
+            let (mut n_layers, mut worst) = (0, 0.0f64);
+            for (counted, row) in cost.layers.iter().zip(&estimate.rows) {
+                assert_eq!(counted.name, row.name);
+                let error = row.cycles / counted.cycles - 1.0;
+                if counted.cycles > 0.01 * all {
+                    (n_layers, worst) = (n_layers + 1, worst.max(error.abs()));
+                    if error.abs() > 0.15 {
+                        let (found, expected) = (row.cycles, counted.cycles);
+                        off.push(format!("{cpu} {}: {found:.0} cycles, counted {expected:.0}", row.name));
+                    }
+                }
+            }
+            println!("planner on {cpu}: {n_layers} layers, the worst {:.1} % off", 100.0 * worst);
+            assert!(n_layers > 5, "{cpu}: {n_layers} layers");
+        }
+    }
+    assert_eq!(off, [""; 0]);
 }

@@ -284,7 +284,14 @@ fn layer_table(model: &Model, estimate: &Estimate) -> String {
         ]
     };
     let rows = estimate.rows.iter().map(|row| line(row, row.algorithm.name()));
-    bench::table(header, 5, rows.chain([line(&estimate.total(), "-")]))
+    let rows = rows.chain([line(&estimate.total(), "-")]);
+    if model.predicted.is_empty() {
+        // Without its column.
+        let without = |[a, b, c, d, e, f, g, h, i, _, k]: [String; 11]| [a, b, c, d, e, f, g, h, i, k];
+        let [a, b, c, d, e, f, g, h, i, _, k] = header;
+        return bench::table([a, b, c, d, e, f, g, h, i, k], 5, rows.map(without));
+    }
+    bench::table(header, 5, rows)
 }
 
 /// Every way to compute each 3x3 layer behind the first, the whole network's plan otherwise as it is.
