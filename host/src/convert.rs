@@ -1,20 +1,31 @@
 //! The whole way: graph and calibration pictures to a checked blob, with what it lost.
 //!
 //! ```text
-//! calibrate ─► quantize ─► pack ─► run on this machine's engine against f32 ─► pack again, with the
-//!                                  self-test and the figures inside
+//! calibrate ─► quantize ─► plan ─► pack ─► run on this machine's engine against f32 ─► pack again, with the
+//!                           ▲ │                                                        self-test and the figures inside
+//!                           │ └─► faster, approximate layers (approximate.rs) ─► measure ─► inside the gate?
+//!                           └──────────────────────────────────────────────────────────── fewer of them: no
 //! ```
+//!
+//! Without a gate a plan is exact: direct and exact Winograd give the same bytes, so that results do not depend on the board
+//! that was named, and none is lost by not measuring. Who asks for speed says what it may cost: the usual allowance is
+//! [`USUAL_MAX_DROP`] points.
+
+mod approximate;
 
 use std::collections::HashMap;
 
 use anyhow::{Context, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
-use vgg_edge_blob::{AlignedBytes, Blob, NewModel, Scheme};
+use vgg_edge_blob::{AlignedBytes, Blob, NewModel, NewOp, Scheme};
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
 
+use approximate::Search;
+
 use crate::calibrate::{Calibration, Method};
+use crate::gate::{Gate, Judge, Measure};
 use crate::graph::Graph;
 use crate::pack;
 use crate::plan::{self, Board};
@@ -27,6 +38,10 @@ use crate::samples::Samples;
 
 /// Pictures on which a conversion is measured, at most; calibration uses all.
 const MEASURED_PICTURES: usize = 128;
+/// The same where layers are approximate: the gate's own number.
+const MEASURED_PICTURES_GATED: usize = 64;
+/// Points of top-1 that a plan for speed usually may lose.
+pub const USUAL_MAX_DROP: f64 = 0.3;
 
 /// How to convert.
 #[derive(Clone, Debug)]
@@ -37,6 +52,8 @@ pub struct Conversion {
     pub method: Method,
     /// For which board each layer's algorithm is chosen (int8).
     pub board: &'static Board,
+    /// What may be lost (int8), measured; `None` measures nothing and plans exactly.
+    pub gate: Option<Gate>,
     /// Labels in class order; empty for none.
     pub labels: Vec<String>,
 }
@@ -83,6 +100,45 @@ pub struct Figures {
     /// Mean divergence of the probabilities, nats; absent for a feature extractor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_kl: Option<f64>,
+    /// What the gate measured; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateFigures>,
+    /// Every convolution; absent where all are exact.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanFigures>,
+}
+
+/// What the gate allowed and measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct GateFigures {
+    /// Allowed.
+    pub max_drop: f64,
+    /// Measured.
+    pub drop: f64,
+    /// The unit of both.
+    pub measure: Measure,
+    /// Pictures of this measurement.
+    pub pictures: usize,
+    /// Agreement on them; absent for a feature extractor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+    /// Divergence on them, nats; absent for a feature extractor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_kl: Option<f64>,
+}
+
+/// How a layer is computed, and what that was predicted and measured to lose.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanFigures {
+    /// Layer.
+    pub layer: String,
+    /// Algorithm.
+    pub algorithm: &'static str,
+    /// SQNR of an approximate algorithm alone, dB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_db: Option<f32>,
+    /// SQNR of the layer with all before it, dB.
+    pub measured_db: f32,
 }
 
 impl Conversion {
@@ -113,21 +169,45 @@ impl Conversion {
         let fused = quantize::lower(graph)?;
         let reference = Reference::with_outputs(graph).context("f32 reference")?;
         let mut unproved = Vec::new();
+        let mut found = None;
         let (mut model, calibrated) = match self.scheme {
             Scheme::Int8 => {
                 let calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
                 let mut model = quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?;
                 unproved = plan::apply(&mut model, self.board);
+                if let Some(gate) = &self.gate {
+                    let judge = Judge::new(gate, graph, rule, samples, &self.labels, progress)?;
+                    let (fused, board, calibration, judge) = (&fused, self.board, &calibration, &judge);
+                    let search = Search { fused, calibration, samples, board, gate, judge, progress };
+                    found = Some((gate, search.run(&mut model)?, judge.measure()));
+                }
                 (model, Some(calibration.n_pictures()))
             }
             Scheme::F16 => (quantize::to_f16(graph, &rule.to_blob())?, None),
         };
         model.labels.clone_from(&self.labels);
         let draft = pack::to_bytes(model.clone())?;
-        let measured = samples.clone().thin(MEASURED_PICTURES);
-        let (sqnr, comparison) = measure(&reference, &fused, &draft, &measured, rule, progress)?;
+        let approximate = found.as_ref().is_some_and(|(_, f, _)| f.predicted.iter().any(Option::is_some));
+        let n_measured = if approximate { MEASURED_PICTURES_GATED } else { MEASURED_PICTURES };
+        let measured = samples.clone().thin(n_measured);
+        let (mut sqnr, comparison) = measure(&reference, &fused, &draft, &measured, rule, progress)?;
         drop(draft);
+        if let (true, Some((_, found, _))) = (approximate, &found) {
+            for ((layer, sqnr), predicted) in model.layers.iter().zip(&mut sqnr).zip(&found.predicted) {
+                if let NewOp::Conv { algorithm, .. } = &layer.op {
+                    (sqnr.algorithm, sqnr.predicted_db) = (Some(algorithm.name()), *predicted);
+                }
+            }
+        }
+        let in_plan = |l: &LayerSqnr| {
+            l.algorithm.map(|algorithm| PlanFigures {
+                layer: l.name.clone(),
+                algorithm,
+                predicted_db: l.predicted_db,
+                measured_db: l.db,
+            })
+        };
         let figures = Figures {
             tool: format!("vgg-edge {}", env!("CARGO_PKG_VERSION")),
             network: graph.name().to_owned(),
@@ -138,6 +218,15 @@ impl Conversion {
             measured_pictures: measured.len(),
             agreement: graph.is_classifier().then(|| comparison.agreement()),
             mean_kl: graph.is_classifier().then(|| comparison.mean_kl()),
+            gate: found.as_ref().map(|(gate, found, measure)| GateFigures {
+                max_drop: gate.max_drop,
+                drop: found.loss.drop,
+                measure: *measure,
+                pictures: found.loss.pictures,
+                agreement: graph.is_classifier().then_some(found.loss.agreement),
+                mean_kl: graph.is_classifier().then_some(found.loss.divergence),
+            }),
+            plan: sqnr.iter().filter_map(in_plan).collect(),
         };
         for (layer, sqnr) in model.layers.iter_mut().zip(&sqnr) {
             layer.sqnr_db = sqnr.db;
@@ -195,7 +284,7 @@ fn measure(
         sums.iter_mut().zip(of_layers).for_each(|(a, b)| a.merge(b));
         comparison.merge(of_logits);
     }
-    let layers = fused.iter().zip(&sums).map(|(f, s)| LayerSqnr { name: f.name.to_owned(), db: s.db() });
+    let layers = fused.iter().zip(&sums).map(|(f, s)| LayerSqnr::new(f.name, s.db()));
     Ok((layers.collect(), comparison))
 }
 

@@ -143,15 +143,8 @@ pub fn evaluate(
     let (rule, input) = network.rule()?;
     let samples = Samples::open(folder, &rule, input)?;
     let n_classes = network.classes()?;
-    let class_of = classes(samples.classes(), &network.labels(), n_classes)
+    let truth = truth(&samples, &network.labels(), n_classes)
         .with_context(|| format!("folder {}", folder.display()))?;
-    let mut truth = Vec::with_capacity(samples.len());
-    for (path, class) in samples.labelled() {
-        match class {
-            Some(class) => truth.push(class_of[class]),
-            None => bail!("picture {} lies beside the class folders, expected inside one", path.display()),
-        }
-    }
     let logits = network.logits(&samples, "evaluate", progress)?;
     let mut accuracy = Accuracy::default();
     logits.iter().zip(&truth).for_each(|(l, &t)| accuracy.add(l, t));
@@ -177,6 +170,19 @@ pub fn evaluate(
         evaluation.mean_kl = Some(comparison.mean_kl());
     }
     Ok(evaluation)
+}
+
+/// The network's class of each picture.
+///
+/// # Errors
+/// Folders that are not the network's classes, a picture beside them.
+pub(crate) fn truth(samples: &Samples, labels: &[String], n_classes: usize) -> anyhow::Result<Vec<usize>> {
+    let class_of = classes(samples.classes(), labels, n_classes)?;
+    let class = |(path, class): (&std::path::Path, Option<usize>)| match class {
+        Some(class) => Ok(class_of[class]),
+        None => bail!("picture {} lies beside the class folders, expected inside one", path.display()),
+    };
+    samples.labelled().map(class).collect()
 }
 
 /// The network's class of each folder: by label where the network has labels, else by the order of names, as

@@ -21,6 +21,7 @@ pub mod commands;
 pub mod convert;
 pub mod eval;
 pub mod fetch;
+pub mod gate;
 pub mod graph;
 pub mod import;
 pub mod logs;

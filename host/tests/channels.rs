@@ -63,8 +63,13 @@ fn every_kind_of_picture_and_output_survives_conversion() {
             assert!(samples.len() > 15, "{} pictures", samples.len());
             for (scheme, least_db) in [(Scheme::Int8, 20.0), (Scheme::F16, 50.0)] {
                 let case = format!("{channels} channels, {end:?}, {}", scheme.name());
-                let conversion =
-                    Conversion { scheme, method: Method::Mse, board: Board::generic(), labels: Vec::new() };
+                let conversion = Conversion {
+                    scheme,
+                    method: Method::Mse,
+                    board: Board::generic(),
+                    gate: None,
+                    labels: Vec::new(),
+                };
                 let converted = conversion.run(&graph, &rule, &samples, &Progress::Hidden).expect(&case);
                 for layer in &converted.sqnr {
                     assert!(layer.db >= least_db, "{case}\n{}", report::table(&converted.sqnr));

@@ -114,8 +114,13 @@ fn convert(graph: &Graph, scheme: Scheme) -> (f64, usize) {
     let input = BlobShape { height, width, channels: 3 };
     let folder = workspace_root().join("tests/fixtures/cifar10/calib");
     let samples = Samples::open(Path::new(&folder), &rule.to_blob(), input).expect("pictures").thin(24);
-    let conversion =
-        Conversion { scheme, method: Method::MinMax, board: Board::generic(), labels: Vec::new() };
+    let conversion = Conversion {
+        scheme,
+        method: Method::MinMax,
+        board: Board::generic(),
+        gate: None,
+        labels: Vec::new(),
+    };
     let converted = conversion.run(graph, &rule, &samples, &Progress::Hidden).expect("converts");
     let worst = converted.sqnr.iter().fold(f64::INFINITY, |m, l| m.min(f64::from(l.db)));
     (worst, converted.sqnr.len())

@@ -229,8 +229,13 @@ fn blobs(graph: &Graph, rule: &Preprocess) -> Vec<AlignedBytes> {
     let folder = workspace_root().join("tests/fixtures/cifar10/calib");
     let samples = Samples::open(&folder, &rule.to_blob(), input).expect("pictures").thin(6);
     let convert = |scheme| {
-        let conversion =
-            Conversion { scheme, method: Method::Mse, board: Board::generic(), labels: Vec::new() };
+        let conversion = Conversion {
+            scheme,
+            method: Method::Mse,
+            board: Board::generic(),
+            gate: None,
+            labels: Vec::new(),
+        };
         conversion.run(graph, rule, &samples, &Progress::Hidden).expect("converts").bytes
     };
     vec![convert(Scheme::Int8), convert(Scheme::F16)]

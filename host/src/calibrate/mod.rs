@@ -13,11 +13,13 @@ mod means;
 mod minmax;
 mod mse;
 mod percentile;
+mod taps;
 
 use rayon::prelude::*;
 
 pub use histogram::Histogram;
 pub use means::Means;
+pub use taps::TapStats;
 
 use crate::graph::{ActivationShape, Graph};
 use crate::preprocess::Preprocess;

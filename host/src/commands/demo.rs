@@ -66,6 +66,7 @@ impl DemoArgs {
                 scheme,
                 method: DEFAULT_METHOD,
                 board: Board::generic(),
+                gate: None,
                 labels: labels.clone(),
             };
             let converted = conversion.run(&graph, &rule, &samples, progress)?;

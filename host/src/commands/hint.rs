@@ -15,6 +15,13 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                     .to_owned(),
             );
         }
+        if let Some(crate::gate::GateError { .. }) = cause.downcast_ref() {
+            return Some(
+                "allow more with `--max-drop`, calibrate on more pictures like those the network will see, or use \
+                 `--scheme f16`"
+                    .to_owned(),
+            );
+        }
         if let Some(error) = cause.downcast_ref::<FetchError>() {
             return fetch_hint(&error.problem);
         }

@@ -10,6 +10,7 @@ use vgg_edge_blob::Scheme;
 use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
 use crate::calibrate::Method;
 use crate::convert::Conversion;
+use crate::gate::Gate;
 use crate::pack;
 use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
@@ -59,9 +60,21 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
-    /// Board that each layer's algorithm is chosen for (int8); the blob runs everywhere and gives the same results
+    /// Board that each layer's algorithm is chosen for (int8); the blob runs everywhere and gives the same
+    /// results there
     #[arg(long, value_name = "BOARD", value_parser = board, default_value = "generic", hide_possible_values = true)]
     pub board: &'static Board,
+    /// Plan for speed: layers may use approximate algorithms while at most so many points of top-1 are lost (int8); 0.3 is
+    /// usual. Fails when more are lost. Without it the plan is exact
+    #[arg(long, value_name = "POINTS")]
+    pub max_drop: Option<f64>,
+    /// Exact algorithms only, which is the default without --max-drop; with it, fail when even they lose more
+    #[arg(long)]
+    pub exact: bool,
+    /// Measure --max-drop against labels: folder with one sub-folder of pictures a class. Without it, the drop is estimated
+    /// on calibration pictures from f32's probabilities
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -94,6 +107,19 @@ impl QuantizeArgs {
         }
     }
 
+    fn check_gate(&self, scheme: Scheme) -> anyhow::Result<()> {
+        if let Some(max_drop) = self.max_drop {
+            ensure!(
+                (0.0..=100.0).contains(&max_drop),
+                "--max-drop is {max_drop}, expected points of top-1, from 0 to 100"
+            );
+        }
+        ensure!(self.data.is_none() || self.max_drop.is_some(), "--data goes with --max-drop");
+        let given = self.max_drop.is_some() || self.exact;
+        ensure!(scheme == Scheme::Int8 || !given, "--max-drop and --exact go with --scheme int8");
+        Ok(())
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -109,6 +135,7 @@ impl QuantizeArgs {
             scheme == Scheme::Int8 || (self.method.is_none() && self.percentile.is_none()),
             "--method and --percentile go with --scheme int8"
         );
+        self.check_gate(scheme)?;
         let imported = {
             let spinner = progress.spinner("import");
             let imported = self.weights_args.import(&self.weights)?;
@@ -143,8 +170,15 @@ impl QuantizeArgs {
                 samples.len()
             );
         }
-        let converted =
-            Conversion { scheme, method, board: self.board, labels }.run(graph, &rule, &samples, progress)?;
+        let gate = match (self.max_drop, &self.data) {
+            (Some(max_drop), data) => {
+                let data = data.as_ref().map(|dir| Samples::open(dir, &blob_rule, input)).transpose()?;
+                Some(Gate { max_drop, exact: self.exact, data })
+            }
+            (None, _) => None,
+        };
+        let conversion = Conversion { scheme, method, board: self.board, gate, labels };
+        let converted = conversion.run(graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
 
         for layer in &converted.unproved {
@@ -162,6 +196,13 @@ impl QuantizeArgs {
                 "agreement  {:.2} % with f32 on {} calibration pictures, mean KL {kl:.6}",
                 100.0 * agreement,
                 figures.measured_pictures,
+            ))?;
+        }
+        if let Some(gate) = &figures.gate {
+            let pictures = if self.data.is_some() { "labelled" } else { "calibration" };
+            out(format_args!(
+                "drop       {:.2} {} on {} {pictures} pictures, allowed {}",
+                gate.drop, gate.measure, gate.pictures, gate.max_drop,
             ))?;
         }
         if let (Some(board), false) = (figures.board, converted.algorithms.is_empty()) {

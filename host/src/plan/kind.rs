@@ -107,6 +107,8 @@ impl From<Algorithm> for Kind {
         match algorithm {
             Algorithm::Direct => Kind::Direct,
             Algorithm::WinogradF43 => Kind::WinogradF43,
+            Algorithm::Winograd8F23 => Kind::Winograd8F23,
+            Algorithm::Winograd8F43 => Kind::Winograd8F43,
         }
     }
 }

@@ -19,6 +19,7 @@ mod counted;
 mod estimate;
 mod instructions;
 mod kind;
+pub mod search;
 mod sketch;
 mod units;
 
@@ -120,7 +121,9 @@ pub fn algorithms(model: &NewModel) -> String {
         let used = |op: &NewOp| matches!(op, NewOp::Conv { algorithm, .. } if *algorithm == wanted);
         model.layers.iter().filter(|layer| used(&layer.op)).count()
     };
-    let counts = [Algorithm::WinogradF43, Algorithm::Direct].map(|a| (count(a), a.name()));
+    let counts =
+        [Algorithm::Winograd8F43, Algorithm::Winograd8F23, Algorithm::WinogradF43, Algorithm::Direct];
+    let counts = counts.map(|a| (count(a), a.name()));
     let parts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
     parts.join(", ")

@@ -8,6 +8,7 @@ mod f16;
 mod fold;
 mod int8;
 mod lower;
+mod winograd8;
 
 use vgg_edge_blob::{
     Algorithm, NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
@@ -15,6 +16,7 @@ use vgg_edge_blob::{
 
 pub use fold::OhwiWeights;
 pub use lower::{Fused, FusedOp, LowerError, lower};
+pub use winograd8::{QuantizedTaps, Winograd8};
 
 use crate::calibrate::{Calibration, Method};
 use crate::graph::{self, Graph, GraphError};
@@ -160,12 +162,17 @@ pub fn to_f16(graph: &Graph, rule: &Preprocess) -> Result<NewModel, QuantizeErro
     Ok(model(graph, rule, Scheme::F16, layers))
 }
 
-/// A layer's weights in OHWI order; the first layer's in the picture's channel order.
-fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
+/// Real weights and bias of a layer behind the first, OHWI.
+pub(crate) fn filters(f: &Fused<'_>) -> OhwiWeights {
     let (FusedOp::Conv { weights, bias, .. } | FusedOp::Dense { weights, bias, .. }) = &f.op else {
         return OhwiWeights { weights: Vec::new(), bias: Vec::new() };
     };
-    let ohwi = OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() };
+    OhwiWeights { weights: fold::to_ohwi(weights.data(), bias.len()), bias: bias.data().to_vec() }
+}
+
+/// A layer's weights in OHWI order; the first layer's in the picture's channel order.
+fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
+    let ohwi = filters(f);
     if first { ohwi.in_picture_order(rule, f.input.channels()) } else { ohwi }
 }
 

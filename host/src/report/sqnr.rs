@@ -29,6 +29,11 @@ impl Sqnr {
         self.noise += other.noise;
     }
 
+    /// Noise over signal, 0 to infinity; NaN for no signal at all.
+    pub fn noise_share(&self) -> f64 {
+        self.noise / self.signal
+    }
+
     /// In dB; infinite for no noise, NaN for no signal at all.
     pub fn db(&self) -> f32 {
         (10.0 * (self.signal / self.noise).log10()) as f32
@@ -42,16 +47,34 @@ pub struct LayerSqnr {
     pub name: String,
     /// In dB.
     pub db: f32,
+    /// Algorithm, where some layer of the network is approximate.
+    pub algorithm: Option<&'static str>,
+    /// What was predicted of an approximate algorithm alone, dB.
+    pub predicted_db: Option<f32>,
 }
 
-/// A table, worst layer first.
+impl LayerSqnr {
+    /// A layer's figure, of an exact network.
+    pub fn new(name: &str, db: f32) -> Self {
+        Self { name: name.to_owned(), db, algorithm: None, predicted_db: None }
+    }
+}
+
+/// A table, worst layer first; with algorithms and what was predicted of them alone where some are approximate.
 pub fn table(layers: &[LayerSqnr]) -> String {
     let mut sorted: Vec<&LayerSqnr> = layers.iter().collect();
     sorted.sort_by(|a, b| a.db.total_cmp(&b.db));
     let width = sorted.iter().map(|l| l.name.chars().count()).max().unwrap_or(0).max("layer".len());
-    let mut text = format!("{:width$}  SQNR dB\n", "layer");
+    let planned = sorted.iter().any(|l| l.algorithm.is_some());
+    let columns = |algorithm: &str, predicted: &str| match planned {
+        true => format!("  {algorithm:13}  {predicted:>9}"),
+        false => String::new(),
+    };
+    let mut text = format!("{:width$}{}  SQNR dB\n", "layer", columns("algorithm", "predicted"));
     for layer in sorted {
-        text.push_str(&format!("{:width$}  {:7.2}\n", layer.name, layer.db));
+        let predicted = layer.predicted_db.map_or_else(|| "-".to_owned(), |db| format!("{db:.2}"));
+        let columns = columns(layer.algorithm.unwrap_or("-"), &predicted);
+        text.push_str(&format!("{:width$}{columns}  {:7.2}\n", layer.name, layer.db));
     }
     text
 }
@@ -69,8 +92,21 @@ mod tests {
 
     #[test]
     fn the_worst_layer_comes_first() {
-        let layer = |name: &str, db| LayerSqnr { name: name.into(), db };
-        let text = table(&[layer("a", 50.0), layer("bb", 20.0)]);
+        let text = table(&[LayerSqnr::new("a", 50.0), LayerSqnr::new("bb", 20.0)]);
         assert_eq!(text, "layer  SQNR dB\nbb       20.00\na        50.00\n");
+    }
+
+    #[test]
+    fn a_plan_has_two_more_columns() {
+        let planned = LayerSqnr {
+            algorithm: Some("winograd8-f43"),
+            predicted_db: Some(31.234),
+            ..LayerSqnr::new("conv", 28.5)
+        };
+        let text = table(&[LayerSqnr::new("pool", 30.0), planned]);
+        assert_eq!(
+            text,
+            "layer  algorithm      predicted  SQNR dB\nconv   winograd8-f43      31.23    28.50\npool   -                      -    30.00\n"
+        );
     }
 }
