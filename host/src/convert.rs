@@ -171,7 +171,7 @@ impl Conversion {
         let mut unproved = Vec::new();
         let mut found = None;
         let (mut model, calibrated) = match self.scheme {
-            Scheme::Int8 => {
+            Scheme::Int8 | Scheme::Int8Fc4 => {
                 let calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
                 let mut model = quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?;

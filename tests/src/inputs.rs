@@ -131,7 +131,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             let twins: &[fn(NewModel) -> NewModel] = match (last, scheme) {
                 (false, _) => &[|model| model],
                 (true, Scheme::F16) => &[networks::winograd_twin],
-                (true, Scheme::Int8) => &[
+                (true, Scheme::Int8 | Scheme::Int8Fc4) => &[
                     networks::winograd_twin,
                     |model| networks::winograd8_twin(model, Form::F23),
                     |model| networks::winograd8_twin(model, Form::F43),

@@ -209,8 +209,12 @@ mod tests {
         let (a, b) = (map(), map());
         for form in Form::ALL {
             let (mut ab, mut ba) = (TapStats::new(form, channels), TapStats::new(form, channels));
-            [&a, &b].map(|map| ab.add(map, height, width));
-            [&b, &a].map(|map| ba.add(map, height, width));
+            for map in [&a, &b] {
+                ab.add(map, height, width);
+            }
+            for map in [&b, &a] {
+                ba.add(map, height, width);
+            }
             assert_eq!(ab, ba);
             let value = |map: &[i16], y: isize, x: isize, c: usize| {
                 let inside = y >= 0 && x >= 0 && y < height as isize && x < width as isize;

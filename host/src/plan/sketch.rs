@@ -19,9 +19,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use vgg_edge_blob::int4::{INPUTS, S4Block};
 use vgg_edge_blob::layout::{GROUP, padded};
+use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
-    Blob, Layer, LayerOp, Linear, NewModel, NewOp, Padding, Quantization, Scheme, Shape, Weights,
+    Blob, Layer, LayerOp, Linear, NewModel, NewOp, Padding, Quantization, S8Layout, Scheme, Shape, Weights,
 };
 use vgg_edge_engine::{Forecast, Options, forecast};
 use zerocopy::{FromBytes, IntoBytes};
@@ -256,14 +258,17 @@ impl Sketch {
                     let pairs = padded(outputs) as usize * padded(input.channels) as usize;
                     pairs * form.window() * form.window() * form.value_bytes / 2
                 }
-                None if self.scheme == Scheme::Int8 => places(outputs).div_ceil(2),
+                None if self.scheme.is_int8() => places(outputs).div_ceil(2),
                 None => places(outputs),
             },
             OpSketch::Dense { outputs, kind } => match (self.scheme, kind) {
-                // A group of 64 weights has a scale of 16 bits.
-                (Scheme::Int8, Kind::DenseInt4) => (places(outputs) / 2 + places(outputs) / 32).div_ceil(2),
-                (Scheme::Int8, _) => places(outputs).div_ceil(2),
                 (Scheme::F16, _) => places(outputs),
+                // 64 inputs of 8 outputs are a block.
+                (_, Kind::DenseInt4) => {
+                    (n_runs * run_len).div_ceil(INPUTS) * padded(outputs) as usize / 8
+                        * (size_of::<S4Block>() / 2)
+                }
+                _ => places(outputs).div_ceil(2),
             },
             OpSketch::Pool { .. } | OpSketch::Average => 0,
         }
@@ -274,13 +279,21 @@ impl Sketch {
         let LayerSketch { name, block, op } = &self.layers[i];
         let (n_runs, run_len) = self.runs(i, input);
         let bytes = <[i8]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
+        let winograd8 =
+            |form| Weights::S8Winograd { form, data: bytes, params: &[], input: &[], scales: &[] };
         let weights = match (self.scheme, op.kind()) {
             (Scheme::F16, _) => {
                 let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
                 Weights::F16 { data, params: &[] }
             }
-            (Scheme::Int8, Kind::WinogradF43) => Weights::S16Winograd { data: zeros, params: &[] },
-            (Scheme::Int8, _) => Weights::S8 { data: bytes, params: &[] },
+            (_, Kind::WinogradF43) => Weights::S16Winograd { data: zeros, params: &[] },
+            (_, Kind::Winograd8F23) => winograd8(Form::F23),
+            (_, Kind::Winograd8F43) => winograd8(Form::F43),
+            (_, Kind::DenseInt4) => Weights::S4 {
+                blocks: <[S4Block]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]),
+                params: &[],
+            },
+            _ => Weights::S8 { layout: S8Layout::K4, data: bytes, params: &[] },
         };
         let linear =
             Linear { relu: true, n_runs: n_runs as u32, run_len: run_len as u32, pad: [0; 4], weights };

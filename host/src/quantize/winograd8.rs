@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use vgg_edge_blob::layout::{GROUP, S8Params};
 use vgg_edge_blob::requant::{ACC_LIMIT, Fixed};
 use vgg_edge_blob::winograd8::{Form, rdmulh32};
-use vgg_edge_blob::{NewLinear, NewWeights, Quantization};
+use vgg_edge_blob::{NewLinear, NewWeights, Quantization, S8Layout};
 
 use super::QuantizeError;
 use super::fold::OhwiWeights;
@@ -127,7 +127,8 @@ impl Winograd8<'_> {
             scales,
         };
         let pad = [self.input.zero_point; 4];
-        let linear = NewLinear { outputs: outputs as u32, relu: self.relu, pad, weights };
+        let linear =
+            NewLinear { outputs: outputs as u32, relu: self.relu, pad, layout: S8Layout::default(), weights };
         Ok(QuantizedTaps { linear, noise })
     }
 
