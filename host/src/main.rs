@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use vgg_edge_host::commands::{bench, demo, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize};
+use vgg_edge_host::commands::{
+    bench, compare, demo, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize,
+};
 use vgg_edge_host::progress::Progress;
 
 /// vgg-edge on the workstation: trained weights to files for the board
@@ -22,6 +24,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Quantize(quantize::QuantizeArgs),
     Eval(eval::EvalArgs),
+    Compare(compare::CompareArgs),
     Logs(logs::LogsArgs),
     Bench(bench::BenchArgs),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => args.run(),
         Command::Quantize(args) => args.run(&progress),
         Command::Eval(args) => args.run(&progress),
+        Command::Compare(args) => args.run(),
         Command::Logs(args) => args.run(),
         Command::Bench(args) => args.run(),
     };
