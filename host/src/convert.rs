@@ -172,8 +172,12 @@ impl Conversion {
         let mut found = None;
         let (mut model, calibrated) = match self.scheme {
             Scheme::Int8 | Scheme::Int8Fc4 => {
-                let calibration =
+                let mut calibration =
                     Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
+                if self.method == Method::Auto {
+                    let choose = calibration.choose(graph, &fused, &reference, samples, rule, progress);
+                    choose.context("choose ranges")?;
+                }
                 let mut model = quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?;
                 unproved = plan::apply(&mut model, self.board);
                 if let Some(gate) = &self.gate {

@@ -18,6 +18,7 @@ pub mod bench;
 pub mod boards;
 pub mod calibrate;
 pub mod commands;
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod fetch;

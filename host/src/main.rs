@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use vgg_edge_host::commands::{
-    bench, demo, estimate, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize,
+    bench, compare, demo, estimate, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize,
 };
 use vgg_edge_host::progress::Progress;
 
@@ -24,6 +24,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Quantize(quantize::QuantizeArgs),
     Eval(eval::EvalArgs),
+    Compare(compare::CompareArgs),
     Logs(logs::LogsArgs),
     Bench(bench::BenchArgs),
     Estimate(estimate::EstimateArgs),
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => args.run(),
         Command::Quantize(args) => args.run(&progress),
         Command::Eval(args) => args.run(&progress),
+        Command::Compare(args) => args.run(),
         Command::Logs(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Estimate(args) => args.run(),

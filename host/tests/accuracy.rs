@@ -59,7 +59,7 @@ fn test_pictures() -> PathBuf {
 }
 
 fn drop_in_points(e: &Evaluation) -> f64 {
-    100.0 * (e.reference.as_ref().expect("a reference").top1 - e.top1)
+    100.0 * e.drop.expect("labels and a reference")
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn f16_keeps_every_layer_and_the_answers() {
 fn every_method_converts_and_none_depends_on_threads() {
     let case = Case::bundled();
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
-    for method in [Method::MinMax, Method::Percentile(99.99), Method::Mse] {
+    for method in [Method::MinMax, Method::Percentile(99.99), Method::Entropy, Method::Mse, Method::Auto] {
         let many = case.convert(Scheme::Int8, method, 24);
         let one = one_thread.install(|| case.convert(Scheme::Int8, method, 24));
         assert!(many.bytes.as_slice() == one.bytes.as_slice(), "{method}: bytes depend on threads");

@@ -79,7 +79,7 @@ fn quantize_prints_what_it_did_and_eval_gives_stable_json() {
     assert!(rows.is_sorted(), "worst first: {table}");
     let names: Vec<&str> = rest.lines().map(|l| l.split(' ').next().unwrap()).collect();
     assert_eq!(names, ["scheme", "ranges", "agreement", "plan", "arena", "size", "written"]);
-    assert!(rest.contains("ranges     mse\n") && rest.ends_with("written    m.vgg\n"), "{rest}");
+    assert!(rest.contains("ranges     auto\n") && rest.ends_with("written    m.vgg\n"), "{rest}");
     let notes: Vec<&str> = ran.stderr.lines().take(5).collect();
     assert_eq!(
         notes,
@@ -346,6 +346,47 @@ fn data_that_eval_cannot_number() {
         "eval m.vgg --data flat",
         "error: folder flat: no sub-folder with pictures, expected one a class\n",
     );
+}
+
+#[test]
+fn eval_says_how_sure_it_is_and_where_it_is_wrong() {
+    let dir = quantized();
+    let ran = host(dir.path(), "eval m.vgg --data calib --reference small_vgg.h5");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let head: Vec<&str> = ran.stdout.lines().map(|l| l.split(' ').next().unwrap()).collect();
+    assert_eq!(head[..6], ["pictures", "top-1", "top-5", "reference", "drop", "agreement"], "{}", ran.stdout);
+    assert!(ran.stdout.contains("top-5      100.00 % (34.24 to 100.00)\n"), "{}", ran.stdout);
+    // Two networks against a flat folder: no classes, but each other.
+    fs::create_dir(dir.path().join("flat")).unwrap();
+    copy(&dir.path().join("calib/cat/a.jpg"), &dir.path().join("flat/a.jpg"));
+    let ran = host(dir.path(), "eval m.vgg --data flat --reference small_vgg.h5 --json");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&json["pictures"], &json["agreement"]), (&1.into(), &1.0.into()), "{json}");
+    assert_eq!((json.get("top1"), json.get("reference"), json.get("drop")), (None, None, None), "{json}");
+    assert_eq!(json["worst"][0]["picture"], "a.jpg");
+}
+
+#[test]
+fn compare_walks_the_layers_and_stops_at_the_first_bad_one() {
+    let dir = quantized();
+    let compare = "compare small_vgg.h5 m.vgg --image calib/cat/a.jpg";
+    let ran = host(dir.path(), &format!("{compare} --dump d"));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let names: Vec<&str> = ran.stdout.lines().map(|l| l.split_whitespace().next().unwrap()).collect();
+    assert_eq!((names.len(), names[1], names[20]), (21, "block1_conv1", "dense_1"), "{}", ran.stdout);
+    let dumped = listing(&dir.path().join("d"));
+    assert_eq!(dumped.len(), 40);
+    let values = |name: &str| fs::metadata(dir.path().join("d").join(name)).unwrap().len() - 128;
+    assert_eq!(values("01_block1_conv1.f32.npy"), 4 * 32 * 32 * 16);
+    assert_eq!(values("20_dense_1.model.npy"), 4 * 10);
+    let ran = host(dir.path(), &format!("{compare} --floor 99 --json"));
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((json["layers"].as_array().unwrap().len(), &json["first_bad"]), (1, &"block1_conv1".into()));
+    assert!(ran.stderr.contains("error: layer `block1_conv1`: ") && ran.code == Some(1), "{}", ran.stderr);
+    let ran = host(dir.path(), &format!("{compare} --preprocess unit"));
+    assert_eq!(ran.code, Some(1));
+    let message = "error: the model's preprocessing is rgb, scale 0.003921569, mean [0.4914, 0.4822, 0.4465]";
+    assert!(ran.stderr.contains(message), "{}", ran.stderr);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! Calibration: pictures through the f32 reference, histograms of every layer's output, ranges from them.
 //!
 //! ```text
-//! pictures ─► reference (all layers) ─► Histogram a layer ─► Method (minmax, percentile, mse) ─► Range a layer
+//! pictures ─► reference (all layers) ─► Histogram a layer ─► Method (auto, mse, ...) ─► Range a layer
 //!                                    └► Means a layer ─────► bias correction
 //! ```
 //!
 //! Memory does not grow with the number of pictures, and the result does not depend on their order or on the
 //! number of threads: histograms add up exactly.
 
+mod auto;
+mod entropy;
 mod histogram;
 mod means;
 mod minmax;
@@ -34,17 +36,22 @@ pub enum Method {
     MinMax,
     /// So that this share of the values, in percent, lies inside; the rest is clipped.
     Percentile(f64),
+    /// With the least divergence of the quantized distribution from the real one.
+    Entropy,
     /// With the least squared error over what was seen.
     Mse,
+    /// For each layer the one of these that [`Calibration::choose`] found best; before that, the least squared error.
+    Auto,
 }
 
 impl Method {
     /// The range that this method takes from what was seen.
-    pub fn range(self, histogram: &Histogram) -> Range {
+    fn of(self, histogram: &Histogram) -> Range {
         match self {
             Self::MinMax => minmax::range(histogram),
             Self::Percentile(percent) => percentile::range(histogram, percent),
-            Self::Mse => mse::range(histogram),
+            Self::Entropy => entropy::range(histogram),
+            Self::Mse | Self::Auto => mse::range(histogram),
         }
     }
 }
@@ -54,7 +61,9 @@ impl std::fmt::Display for Method {
         match self {
             Self::MinMax => f.write_str("minmax"),
             Self::Percentile(percent) => write!(f, "percentile {percent}"),
+            Self::Entropy => f.write_str("entropy"),
             Self::Mse => f.write_str("mse"),
+            Self::Auto => f.write_str("auto"),
         }
     }
 }
@@ -73,6 +82,8 @@ pub struct Range {
 pub struct Calibration {
     picture: Means,
     layers: Vec<Seen>,
+    /// What [`Method::Auto`] stands for, layer by layer of the graph.
+    chosen: Vec<Option<Method>>,
     n_pictures: usize,
 }
 
@@ -124,7 +135,21 @@ impl Calibration {
                 }
                 Ok(a)
             })?;
-        Ok(Self { picture, layers, n_pictures: samples.len() })
+        let chosen = vec![None; layers.len()];
+        Ok(Self { picture, layers, chosen, n_pictures: samples.len() })
+    }
+
+    /// The range that `method` takes for layer `layer_idx` of the graph.
+    pub fn range(&self, layer_idx: usize, method: Method) -> Range {
+        self.method(layer_idx, method).of(&self.layers[layer_idx].histogram)
+    }
+
+    /// What `method` is for layer `layer_idx`: itself, or what `auto` chose.
+    pub fn method(&self, layer_idx: usize, method: Method) -> Method {
+        match method {
+            Method::Auto => self.chosen[layer_idx].unwrap_or(Method::Mse),
+            _ => method,
+        }
     }
 
     /// What layer `layer_idx` of the graph put out.

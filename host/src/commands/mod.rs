@@ -1,6 +1,7 @@
 //! The commands of the host program, one file each: arguments, work, output.
 
 pub mod bench;
+pub mod compare;
 pub mod demo;
 pub mod estimate;
 pub mod eval;

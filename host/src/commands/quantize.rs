@@ -36,8 +36,12 @@ pub enum MethodArg {
     Minmax,
     /// so that --percentile percent of the values lie inside
     Percentile,
+    /// with the least divergence of the quantized distribution from the real one
+    Entropy,
     /// with the least squared error over what was seen
     Mse,
+    /// for each layer the one of these that disturbs the next layer least
+    Auto,
 }
 
 /// Converts a trained network to a file for the board
@@ -54,7 +58,7 @@ pub struct QuantizeArgs {
     /// Number format
     #[arg(long, value_enum, default_value = "int8")]
     pub scheme: SchemeArg,
-    /// How activation ranges are chosen (int8) [default: mse]
+    /// How activation ranges are chosen (int8) [default: auto]
     #[arg(long, value_enum)]
     pub method: Option<MethodArg>,
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
@@ -97,11 +101,13 @@ impl QuantizeArgs {
             "--percentile is {percent}, expected more than 50, at most 100"
         );
         match (self.method, self.percentile) {
-            (Some(MethodArg::Minmax | MethodArg::Mse), Some(_)) => {
+            (Some(MethodArg::Minmax | MethodArg::Entropy | MethodArg::Mse | MethodArg::Auto), Some(_)) => {
                 bail!("--percentile goes with --method percentile")
             }
             (Some(MethodArg::Minmax), None) => Ok(Method::MinMax),
+            (Some(MethodArg::Entropy), None) => Ok(Method::Entropy),
             (Some(MethodArg::Mse), None) => Ok(Method::Mse),
+            (Some(MethodArg::Auto), None) => Ok(Method::Auto),
             (Some(MethodArg::Percentile), _) | (None, Some(_)) => Ok(Method::Percentile(percent)),
             (None, None) => Ok(DEFAULT_METHOD),
         }
@@ -227,4 +233,4 @@ pub(super) fn board(name: &str) -> Result<&'static Board, String> {
 /// Percentile when `--method percentile` names none.
 const DEFAULT_PERCENTILE: f64 = 99.99;
 /// Method when none is named.
-pub(crate) const DEFAULT_METHOD: Method = Method::Mse;
+pub(crate) const DEFAULT_METHOD: Method = Method::Auto;

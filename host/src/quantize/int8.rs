@@ -51,6 +51,24 @@ pub(super) fn activation(range: Range, relu: bool) -> Quantization {
     Quantization { scale, zero_point }
 }
 
+/// What a value becomes when it is stored in 8 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounded(Quantization);
+
+impl Rounded {
+    /// In a map of this range; `relu` says that it holds nothing below 0.
+    pub fn new(range: Range, relu: bool) -> Self {
+        Self(activation(range, relu))
+    }
+
+    /// The real value that is stored for `real`.
+    pub fn value(self, real: f32) -> f32 {
+        let zero_point = f32::from(self.0.zero_point);
+        let stored = (real / self.0.scale).round() + zero_point;
+        (stored.clamp(-128.0, 127.0) - zero_point) * self.0.scale
+    }
+}
+
 /// Output step of a layer: its range's, unless that is finer than the accumulator's own step.
 pub(super) fn widened(quant: Quantization, in_scale: f32, weight_scales: &[f64]) -> Quantization {
     let coarsest = weight_scales.iter().fold(0f64, |m, s| m.max(s * f64::from(in_scale)));

@@ -15,6 +15,7 @@ use vgg_edge_blob::{
 };
 
 pub use fold::OhwiWeights;
+pub use int8::Rounded;
 pub use lower::{Fused, FusedOp, LowerError, lower};
 pub use winograd8::{QuantizedTaps, Winograd8};
 
@@ -102,7 +103,7 @@ pub fn to_int8(
     let mut layers = Vec::with_capacity(fused.len());
     for (i, f) in fused.iter().enumerate() {
         let last = i + 1 == fused.len();
-        let range = || method.range(calibration.histogram(f.layer_idx));
+        let range = || calibration.range(f.layer_idx, method);
         let mut out = quant;
         let op = match f.op {
             FusedOp::MaxPool { stride, padding } => max_pool(stride, padding),

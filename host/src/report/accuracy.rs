@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::wilson;
+
 /// Counts over labelled pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Accuracy {
@@ -40,6 +42,11 @@ impl Accuracy {
     pub fn pictures(&self) -> u64 {
         self.pictures
     }
+
+    /// 95 % confidence intervals of [`top1`](Self::top1) and [`top5`](Self::top5).
+    pub fn intervals(&self) -> [[f64; 2]; 2] {
+        [self.top1, self.top5].map(|hits| wilson(hits, self.pictures))
+    }
 }
 
 /// Sums over pictures of one network against another.
@@ -71,24 +78,34 @@ impl Comparison {
         self.agree as f64 / self.pictures.max(1) as f64
     }
 
+    /// 95 % confidence interval of [`agreement`](Self::agreement).
+    pub fn interval(&self) -> [f64; 2] {
+        wilson(self.agree, self.pictures)
+    }
+
     /// Mean Kullback-Leibler divergence of the other's probabilities from the reference's, nats.
     pub fn mean_kl(&self) -> f64 {
         self.kl / self.pictures.max(1) as f64
     }
 }
 
-/// What `eval --json` prints.
+/// Accuracy of one network. Rates and the ends of their 95 % confidence intervals are 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rates {
     /// Share of pictures whose class comes first.
     pub top1: f64,
+    /// Its interval.
+    pub top1_interval: [f64; 2],
     /// Share of pictures whose class is among the first five.
     pub top5: f64,
+    /// Its interval.
+    pub top5_interval: [f64; 2],
 }
 
 impl From<&Accuracy> for Rates {
     fn from(a: &Accuracy) -> Self {
-        Self { top1: a.top1(), top5: a.top5() }
+        let [top1_interval, top5_interval] = a.intervals();
+        Self { top1: a.top1(), top1_interval, top5: a.top5(), top5_interval }
     }
 }
 
@@ -98,15 +115,18 @@ fn rank_of(logits: &[f32], class: usize) -> usize {
     logits.iter().enumerate().filter(|(i, l)| *l > own || (*l == own && *i < class)).count()
 }
 
-/// Divergence in f64, from logits: `sum p * (log p - log q)`.
-fn kl(reference: &[f32], found: &[f32]) -> f64 {
-    let log_softmax = |logits: &[f32]| -> Vec<f64> {
-        let max = logits.iter().fold(f64::NEG_INFINITY, |m, &l| m.max(f64::from(l)));
-        let sum: f64 = logits.iter().map(|&l| (f64::from(l) - max).exp()).sum();
-        logits.iter().map(|&l| f64::from(l) - max - sum.ln()).collect()
-    };
+/// Kullback-Leibler divergence of the probabilities behind `found` from those behind `reference`, in nats:
+/// `sum p * (log p - log q)`, in f64, from logits.
+pub fn kl(reference: &[f32], found: &[f32]) -> f64 {
     let (p, q) = (log_softmax(reference), log_softmax(found));
     p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+/// Logarithms of the probabilities behind logits.
+pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let max = logits.iter().fold(f64::NEG_INFINITY, |m, &l| m.max(f64::from(l)));
+    let sum: f64 = logits.iter().map(|&l| (f64::from(l) - max).exp()).sum();
+    logits.iter().map(|&l| f64::from(l) - max - sum.ln()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Accuracy of a blob or of a weights file over labelled pictures, alone or against a reference.
 
+mod pictures;
+
+use std::path::Path;
+
 use anyhow::{Context, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -10,8 +14,11 @@ use crate::graph::Graph;
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
 use crate::reference::Reference;
-use crate::report::{Accuracy, Comparison, Rates};
+use crate::report::{Accuracy, Comparison, Rates, paired_difference};
 use crate::samples::Samples;
+
+use pictures::Pictures;
+pub use pictures::{Confusion, Worst};
 
 /// A network that can be asked for logits.
 pub enum Network {
@@ -110,66 +117,107 @@ impl Network {
     }
 }
 
-/// What `eval` prints. Fields may be added.
+/// What `eval` prints: rates and their 95 % confidence intervals from 0 to 1, divergence in nats. Fields may be added.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Pictures seen.
     pub pictures: u64,
-    /// Share of pictures whose class comes first.
-    pub top1: f64,
-    /// Share of pictures whose class is among the first five.
-    pub top5: f64,
-    /// The reference's rates.
+    /// The network's accuracy; absent where the folder has no sub-folder a class.
+    #[serde(flatten)]
+    pub rates: Option<Rates>,
+    /// The reference's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<Rates>,
+    /// What top-1 lost against the reference; negative where it won.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop: Option<f64>,
+    /// Its interval, from the pictures on which only one of both is right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_interval: Option<[f64; 2]>,
     /// Share of pictures on which both name the same class first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<f64>,
-    /// Mean divergence of the probabilities from the reference's, nats.
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement_interval: Option<[f64; 2]>,
+    /// Mean divergence of the probabilities from the reference's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_kl: Option<f64>,
+    /// Classes taken for others, most often first.
+    pub confusion: Vec<Confusion>,
+    /// The pictures with the largest divergence from the reference, or without one those whose class got the least
+    /// probability; worst first.
+    pub worst: Vec<Worst>,
 }
 
 /// Runs `network`, and `reference` if there is one, over the pictures of `folder`.
 ///
 /// # Errors
-/// A folder without classes, or whose classes are not the network's; a picture that cannot be read.
+/// A folder without classes and no reference, or whose classes are not the network's; a picture that cannot be read.
 pub fn evaluate(
     network: &Network,
     reference: Option<&Network>,
-    folder: &std::path::Path,
+    folder: &Path,
     progress: &Progress,
 ) -> anyhow::Result<Evaluation> {
     let (rule, input) = network.rule()?;
     let samples = Samples::open(folder, &rule, input)?;
     let n_classes = network.classes()?;
-    let truth = truth(&samples, &network.labels(), n_classes)
-        .with_context(|| format!("folder {}", folder.display()))?;
-    let logits = network.logits(&samples, "evaluate", progress)?;
-    let mut accuracy = Accuracy::default();
-    logits.iter().zip(&truth).for_each(|(l, &t)| accuracy.add(l, t));
-    let mut evaluation = Evaluation {
-        pictures: accuracy.pictures(),
-        top1: accuracy.top1(),
-        top5: accuracy.top5(),
-        reference: None,
-        agreement: None,
-        mean_kl: None,
+    let labels = network.labels();
+    let folders = samples.classes();
+    // A flat folder can be compared with a reference, no more.
+    let truth = match folders.is_empty() && reference.is_some() {
+        true => vec![None; samples.len()],
+        false => {
+            let truth = truth(&samples, &labels, n_classes);
+            let truth = truth.with_context(|| format!("folder {}", folder.display()))?;
+            truth.into_iter().map(Some).collect()
+        }
     };
-    if let Some(reference) = reference {
-        let found = reference.classes()?;
-        ensure!(found == n_classes, "the reference has {found} classes, the model {n_classes}");
-        let (rule, input) = reference.rule()?;
-        let samples = Samples::open(folder, &rule, input)?;
-        let wanted = reference.logits(&samples, "reference", progress)?;
-        let (mut accuracy, mut comparison) = (Accuracy::default(), Comparison::default());
-        wanted.iter().zip(&truth).for_each(|(l, &t)| accuracy.add(l, t));
-        wanted.iter().zip(&logits).for_each(|(w, l)| comparison.add(w, l));
-        evaluation.reference = Some(Rates::from(&accuracy));
-        evaluation.agreement = Some(comparison.agreement());
-        evaluation.mean_kl = Some(comparison.mean_kl());
-    }
-    Ok(evaluation)
+    let labelled = truth.iter().all(Option::is_some);
+    let found = network.logits(&samples, "evaluate", progress)?;
+    let wanted = match reference {
+        Some(reference) => {
+            let found = reference.classes()?;
+            ensure!(found == n_classes, "the reference has {found} classes, the model {n_classes}");
+            let (rule, input) = reference.rule()?;
+            Some(reference.logits(&Samples::open(folder, &rule, input)?, "reference", progress)?)
+        }
+        None => None,
+    };
+    let accuracy = |logits: &[Vec<f32>]| {
+        let mut accuracy = Accuracy::default();
+        logits.iter().zip(&truth).filter_map(|(l, t)| Some((l, (*t)?))).for_each(|(l, t)| accuracy.add(l, t));
+        accuracy
+    };
+    let rates = |logits: &Vec<Vec<f32>>| labelled.then(|| Rates::from(&accuracy(logits)));
+    let name = |class: usize| match (labels.get(class), folders.get(class)) {
+        (Some(label), _) => label.clone(),
+        (None, Some(folder)) if labelled => folder.clone(),
+        _ => class.to_string(),
+    };
+    let paths = samples.labelled().map(|(path, _)| path.strip_prefix(folder).unwrap_or(path).to_owned());
+    let pictures =
+        Pictures { paths: paths.collect(), truth: &truth, found: &found, wanted: wanted.as_deref() };
+    let comparison = wanted.as_ref().map(|wanted| {
+        let mut comparison = Comparison::default();
+        wanted.iter().zip(&found).for_each(|(w, f)| comparison.add(w, f));
+        comparison
+    });
+    let lost = if labelled { pictures.lost() } else { None };
+    let n = samples.len() as u64;
+    Ok(Evaluation {
+        pictures: n,
+        rates: rates(&found),
+        reference: wanted.as_ref().and_then(rates),
+        drop: lost.map(|(lost, won)| (lost as f64 - won as f64) / n as f64),
+        drop_interval: lost.map(|(lost, won)| paired_difference(lost, won, n)),
+        agreement: comparison.map(|c| c.agreement()),
+        agreement_interval: comparison.map(|c| c.interval()),
+        mean_kl: comparison.map(|c| c.mean_kl()),
+        confusion: pictures.confusion(name),
+        worst: pictures.worst(name),
+    })
 }
 
 /// The network's class of each picture.
@@ -178,7 +226,7 @@ pub fn evaluate(
 /// Folders that are not the network's classes, a picture beside them.
 pub(crate) fn truth(samples: &Samples, labels: &[String], n_classes: usize) -> anyhow::Result<Vec<usize>> {
     let class_of = classes(samples.classes(), labels, n_classes)?;
-    let class = |(path, class): (&std::path::Path, Option<usize>)| match class {
+    let class = |(path, class): (&Path, Option<usize>)| match class {
         Some(class) => Ok(class_of[class]),
         None => bail!("picture {} lies beside the class folders, expected inside one", path.display()),
     };
