@@ -13,6 +13,7 @@ use crate::convert::Conversion;
 use crate::pack;
 use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
+use crate::quantize::INT4_FROM;
 use crate::report;
 use crate::samples::Samples;
 
@@ -26,6 +27,8 @@ pub enum SchemeArg {
     Int8,
     /// half-precision weights, f32 arithmetic
     F16,
+    /// int8, with 4-bit weights in large dense layers but the last
+    Int8Fc4,
 }
 
 /// How activation ranges are chosen.
@@ -62,6 +65,9 @@ pub struct QuantizeArgs {
     /// Board that each layer's algorithm is chosen for (int8); the blob runs everywhere and gives the same results
     #[arg(long, value_name = "BOARD", value_parser = board, default_value = "generic", hide_possible_values = true)]
     pub board: &'static Board,
+    /// Weights from which on a dense layer takes 4 bits (int8-fc4)
+    #[arg(long, value_name = "N", default_value_t = INT4_FROM, hide = true)]
+    pub int4_from: usize,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -104,10 +110,11 @@ impl QuantizeArgs {
         let scheme = match self.scheme {
             SchemeArg::Int8 => Scheme::Int8,
             SchemeArg::F16 => Scheme::F16,
+            SchemeArg::Int8Fc4 => Scheme::Int8Fc4,
         };
         ensure!(
-            scheme == Scheme::Int8 || (self.method.is_none() && self.percentile.is_none()),
-            "--method and --percentile go with --scheme int8"
+            scheme.is_int8() || (self.method.is_none() && self.percentile.is_none()),
+            "--method and --percentile go with --scheme int8 and int8-fc4"
         );
         let imported = {
             let spinner = progress.spinner("import");
@@ -137,14 +144,19 @@ impl QuantizeArgs {
             None => samples,
         };
         eprintln!("calibration: {}, {} pictures", self.calib.display(), samples.len());
-        if scheme == Scheme::Int8 && samples.len() < FEW_PICTURES {
+        if scheme.is_int8() && samples.len() < FEW_PICTURES {
             eprintln!(
                 "warning: {} calibration pictures are few; ranges are reliable from about {FEW_PICTURES} on",
                 samples.len()
             );
         }
-        let converted =
-            Conversion { scheme, method, board: self.board, labels }.run(graph, &rule, &samples, progress)?;
+        let converted = Conversion { scheme, method, board: self.board, labels }.run_int4_from(
+            self.int4_from,
+            graph,
+            &rule,
+            &samples,
+            progress,
+        )?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
 
         for layer in &converted.unproved {

@@ -18,7 +18,7 @@
 
 mod boards;
 
-use vgg_edge_blob::{Algorithm, NewModel, NewOp, Padding, Scheme, Shape};
+use vgg_edge_blob::{Algorithm, NewModel, NewOp, Padding, Shape};
 
 pub use boards::{BOARDS, Board, Rates};
 
@@ -91,7 +91,7 @@ impl Conv {
 /// which Winograd's proof fails stays direct; its name is returned.
 pub fn apply(model: &mut NewModel, board: &Board) -> Vec<String> {
     let mut unproved = Vec::new();
-    if model.scheme != Scheme::Int8 {
+    if !model.scheme.is_int8() {
         return unproved;
     }
     let mut shape = model.input;
