@@ -153,6 +153,21 @@ impl Conversion {
         samples: &Samples,
         progress: &Progress,
     ) -> anyhow::Result<Converted> {
+        self.run_int4_from(quantize::INT4_FROM, graph, rule, samples, progress)
+    }
+
+    /// As [`Conversion::run`]; under [`Scheme::Int8Fc4`] dense layers of `int4_from` weights or more take 4 bits.
+    ///
+    /// # Errors
+    /// As [`Conversion::run`], and a network without such a layer.
+    pub fn run_int4_from(
+        &self,
+        int4_from: usize,
+        graph: &Graph,
+        rule: &Preprocess,
+        samples: &Samples,
+        progress: &Progress,
+    ) -> anyhow::Result<Converted> {
         ensure!(
             self.labels.is_empty() || self.labels.len() == graph.classes(),
             "{} labels, the network has {} classes",
@@ -172,13 +187,20 @@ impl Conversion {
         let mut found = None;
         let (mut model, calibrated) = match self.scheme {
             Scheme::Int8 | Scheme::Int8Fc4 => {
-                let mut calibration =
-                    Calibration::run(graph, &reference, samples, rule, progress).context("calibrate")?;
+                let from = if self.scheme == Scheme::Int8 { usize::MAX } else { int4_from };
+                let keep = quantize::inputs_of_int4(&fused, from);
+                ensure!(
+                    self.scheme == Scheme::Int8 || !keep.is_empty(),
+                    "no dense layer before the last has {from} weights or more: int8-fc4 would be int8"
+                );
+                let mut calibration = Calibration::keeping(graph, &reference, samples, rule, &keep, progress)
+                    .context("calibrate")?;
                 if self.method == Method::Auto {
                     let choose = calibration.choose(graph, &fused, &reference, samples, rule, progress);
                     choose.context("choose ranges")?;
                 }
-                let mut model = quantize::to_int8(graph, &rule.to_blob(), &calibration, self.method)?;
+                let stored = &rule.to_blob();
+                let mut model = quantize::to_int8_fc4(graph, stored, &calibration, self.method, from)?;
                 unproved = plan::apply(&mut model, self.board);
                 if let Some(gate) = &self.gate {
                     let judge = Judge::new(gate, graph, rule, samples, &self.labels, progress)?;

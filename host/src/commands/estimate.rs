@@ -158,6 +158,7 @@ impl EstimateArgs {
         let scheme = match self.scheme {
             Some(SchemeArg::F16) => Scheme::F16,
             Some(SchemeArg::Int8) | None => Scheme::Int8,
+            Some(SchemeArg::Int8Fc4) => Scheme::Int8Fc4,
         };
         let sketch = Sketch::of_graph(scheme, graph.input(), &quantize::lower(&graph)?);
         let (measured, predicted) = (HashMap::new(), HashMap::new());
@@ -300,7 +301,7 @@ fn candidates(sketch: &Sketch, board: &Board, n_threads: usize) -> anyhow::Resul
     let maps = sketch.maps();
     for (i, layer) in sketch.layers.iter().enumerate() {
         let OpSketch::Conv { side: 3, outputs, kind: chosen } = layer.op else { continue };
-        if chosen == Kind::First || sketch.scheme != Scheme::Int8 {
+        if chosen == Kind::First || !sketch.scheme.is_int8() {
             continue;
         }
         for kind in Kind::CONVOLUTIONS {

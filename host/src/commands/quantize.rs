@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::pack;
 use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
+use crate::quantize::INT4_FROM;
 use crate::report;
 use crate::samples::Samples;
 
@@ -27,6 +28,8 @@ pub enum SchemeArg {
     Int8,
     /// half-precision weights, f32 arithmetic
     F16,
+    /// int8, with 4-bit weights in large dense layers but the last
+    Int8Fc4,
 }
 
 /// How activation ranges are chosen.
@@ -79,6 +82,9 @@ pub struct QuantizeArgs {
     /// on calibration pictures from f32's probabilities
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Weights from which on a dense layer takes 4 bits (int8-fc4)
+    #[arg(long, value_name = "N", default_value_t = INT4_FROM, hide = true)]
+    pub int4_from: usize,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -122,7 +128,7 @@ impl QuantizeArgs {
         }
         ensure!(self.data.is_none() || self.max_drop.is_some(), "--data goes with --max-drop");
         let given = self.max_drop.is_some() || self.exact;
-        ensure!(scheme == Scheme::Int8 || !given, "--max-drop and --exact go with --scheme int8");
+        ensure!(scheme.is_int8() || !given, "--max-drop and --exact go with --scheme int8 and int8-fc4");
         Ok(())
     }
 
@@ -136,10 +142,11 @@ impl QuantizeArgs {
         let scheme = match self.scheme {
             SchemeArg::Int8 => Scheme::Int8,
             SchemeArg::F16 => Scheme::F16,
+            SchemeArg::Int8Fc4 => Scheme::Int8Fc4,
         };
         ensure!(
-            scheme == Scheme::Int8 || (self.method.is_none() && self.percentile.is_none()),
-            "--method and --percentile go with --scheme int8"
+            scheme.is_int8() || (self.method.is_none() && self.percentile.is_none()),
+            "--method and --percentile go with --scheme int8 and int8-fc4"
         );
         self.check_gate(scheme)?;
         let imported = {
@@ -170,7 +177,7 @@ impl QuantizeArgs {
             None => samples,
         };
         eprintln!("calibration: {}, {} pictures", self.calib.display(), samples.len());
-        if scheme == Scheme::Int8 && samples.len() < FEW_PICTURES {
+        if scheme.is_int8() && samples.len() < FEW_PICTURES {
             eprintln!(
                 "warning: {} calibration pictures are few; ranges are reliable from about {FEW_PICTURES} on",
                 samples.len()
@@ -184,7 +191,7 @@ impl QuantizeArgs {
             (None, _) => None,
         };
         let conversion = Conversion { scheme, method, board: self.board, gate, labels };
-        let converted = conversion.run(graph, &rule, &samples, progress)?;
+        let converted = conversion.run_int4_from(self.int4_from, graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
 
         for layer in &converted.unproved {

@@ -107,7 +107,8 @@ fn add(networks: &mut Vec<Counted>, line: &str) -> Result<(), String> {
     let last = networks.last_mut();
     match (columns[..].iter().as_slice(), last) {
         (["network", name, scheme, input], _) => {
-            let scheme = [Scheme::Int8, Scheme::F16].into_iter().find(|s| s.name() == *scheme);
+            let scheme =
+                [Scheme::Int8, Scheme::F16, Scheme::Int8Fc4].into_iter().find(|s| s.name() == *scheme);
             let scheme = scheme.ok_or("found another scheme, expected int8 or f16")?;
             let sides: Vec<u32> = input.split('x').filter_map(|n| n.parse().ok()).collect();
             let [height, width, channels] = sides[..] else {

@@ -77,7 +77,7 @@ impl Conv {
 /// which Winograd's proof fails stays direct; its name is returned.
 pub fn apply(model: &mut NewModel, board: &Board) -> Vec<String> {
     let mut unproved = Vec::new();
-    if model.scheme != Scheme::Int8 {
+    if !model.scheme.is_int8() {
         return unproved;
     }
     let mut sketch = Sketch::of_model(model);
@@ -100,7 +100,7 @@ pub fn apply(model: &mut NewModel, board: &Board) -> Vec<String> {
 impl Sketch {
     /// Gives every 3x3 convolution of an int8 network behind the first layer its fastest exact algorithm on `board`.
     pub fn plan(&mut self, board: &Board) {
-        if self.scheme != Scheme::Int8 {
+        if !self.scheme.is_int8() {
             return;
         }
         let maps = self.maps();

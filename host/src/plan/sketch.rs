@@ -23,14 +23,15 @@ use vgg_edge_blob::int4::{INPUTS, S4Block};
 use vgg_edge_blob::layout::{GROUP, padded};
 use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
-    Blob, Layer, LayerOp, Linear, NewModel, NewOp, Padding, Quantization, S8Layout, Scheme, Shape, Weights,
+    Blob, Layer, LayerOp, Linear, NewModel, NewOp, NewWeights, Padding, Quantization, S8Layout, Scheme,
+    Shape, Weights,
 };
 use vgg_edge_engine::{Forecast, Options, forecast};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Kind;
 use crate::graph;
-use crate::quantize::{Fused, FusedOp, blob_shape};
+use crate::quantize::{Fused, FusedOp, INT4_FROM, blob_shape};
 
 /// A network without its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +160,10 @@ impl Sketch {
             }
             LayerOp::MaxPool { stride, padding } => OpSketch::Pool { stride, padding },
             LayerOp::GlobalAvgPool { .. } => OpSketch::Average,
-            LayerOp::Dense(_) => OpSketch::Dense { outputs: layer.output.channels, kind: Kind::Dense },
+            LayerOp::Dense(linear) => {
+                let int4 = matches!(linear.weights, Weights::S4 { .. });
+                OpSketch::Dense { outputs: layer.output.channels, kind: dense(int4) }
+            }
         };
         let layers: Vec<Layer<'_>> = blob.layers().collect();
         let sketch = |(i, layer): (usize, &Layer<'_>)| LayerSketch {
@@ -180,7 +184,10 @@ impl Sketch {
             }
             NewOp::MaxPool { stride, padding } => OpSketch::Pool { stride: *stride, padding: *padding },
             NewOp::GlobalAvgPool { .. } => OpSketch::Average,
-            NewOp::Dense(linear) => OpSketch::Dense { outputs: linear.outputs, kind: Kind::Dense },
+            NewOp::Dense(linear) => {
+                let int4 = matches!(linear.weights, NewWeights::S4 { .. });
+                OpSketch::Dense { outputs: linear.outputs, kind: dense(int4) }
+            }
         };
         let layers = model.layers.iter().enumerate().map(|(i, layer)| LayerSketch {
             name: layer.name.clone(),
@@ -206,7 +213,11 @@ impl Sketch {
                 OpSketch::Pool { stride: *stride as u8, padding }
             }
             FusedOp::GlobalAvgPool => OpSketch::Average,
-            FusedOp::Dense { bias, .. } => OpSketch::Dense { outputs: outputs(bias), kind: Kind::Dense },
+            FusedOp::Dense { weights, bias, .. } => {
+                let (last, large) = (i + 1 == fused.len(), weights.data().len() >= INT4_FROM);
+                let int4 = scheme == Scheme::Int8Fc4 && large && !last;
+                OpSketch::Dense { outputs: outputs(bias), kind: dense(int4) }
+            }
         };
         let layers = fused.iter().enumerate().map(|(i, f)| LayerSketch {
             name: f.name.to_owned(),
@@ -234,7 +245,7 @@ impl Sketch {
             OpSketch::Conv { side, .. } => (usize::from(side), usize::from(side) * stored),
             _ => (1, input.height as usize * input.width as usize * stored),
         };
-        (n_runs, if self.scheme == Scheme::Int8 { len.next_multiple_of(GROUP) } else { len })
+        (n_runs, if self.scheme.is_int8() { len.next_multiple_of(GROUP) } else { len })
     }
 
     /// What the engine's plan does on `n_threads`, with traffic of a last cache of `cache_bytes`.
@@ -306,6 +317,11 @@ impl Sketch {
         };
         Layer { name, op, input, output, block: *block, in_quant: quant, out_quant: quant, sqnr_db: f32::NAN }
     }
+}
+
+/// A dense layer's kind.
+fn dense(int4: bool) -> Kind {
+    if int4 { Kind::DenseInt4 } else { Kind::Dense }
 }
 
 /// The first layer reads the picture, in its own way.

@@ -18,8 +18,8 @@
 //!
 //! Everything is counted from what the engine's plan will do ([`vgg_edge_engine::forecast`]).
 
+use vgg_edge_blob::Shape;
 use vgg_edge_blob::layout::{GROUP, padded};
-use vgg_edge_blob::{Scheme, Shape};
 use vgg_edge_engine::{BandForecast, StepForecast};
 
 use super::kind::Form;
@@ -164,7 +164,7 @@ pub(super) fn of_layer(sketch: &Sketch, i: usize, steps: &[StepForecast], tile: 
         }
         OpSketch::Conv { .. } | OpSketch::Dense { .. } => {
             let (n_runs, run_len) = sketch.runs(i, input);
-            let values = if sketch.scheme == Scheme::Int8 { run_len / GROUP } else { run_len };
+            let values = if sketch.scheme.is_int8() { run_len / GROUP } else { run_len };
             strips(&mut units, rows * groups, width, n_runs * values, tile);
             (if width == 1 && kind == Kind::Direct { Kind::Dense } else { kind }, units)
         }

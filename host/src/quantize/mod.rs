@@ -6,6 +6,7 @@
 
 mod f16;
 mod fold;
+mod int4;
 mod int8;
 mod lower;
 mod winograd8;
@@ -15,6 +16,7 @@ use vgg_edge_blob::{
 };
 
 pub use fold::OhwiWeights;
+pub use int4::FROM as INT4_FROM;
 pub use int8::Rounded;
 pub use lower::{Fused, FusedOp, LowerError, lower};
 pub use winograd8::{QuantizedTaps, Winograd8};
@@ -97,6 +99,35 @@ pub fn to_int8(
     calibration: &Calibration,
     method: Method,
 ) -> Result<NewModel, QuantizeError> {
+    to_int8_fc4(graph, rule, calibration, method, usize::MAX)
+}
+
+/// Whether layer `i` of `fused` takes 4 bits: a dense layer of at least `from` weights, neither the first nor the last.
+fn is_int4(fused: &[Fused<'_>], i: usize, from: usize) -> bool {
+    let weights = |op: &FusedOp| match op {
+        FusedOp::Dense { weights, .. } => weights.data().len(),
+        _ => 0,
+    };
+    i > 0 && i + 1 < fused.len() && weights(&fused[i].op) >= from.max(1)
+}
+
+/// Layers of the graph whose output layers with 4-bit weights read: what calibration must keep for [`to_int8_fc4`].
+pub fn inputs_of_int4(fused: &[Fused<'_>], from: usize) -> Vec<usize> {
+    (0..fused.len()).filter(|i| is_int4(fused, *i, from)).map(|i| fused[i - 1].layer_idx).collect()
+}
+
+/// As [`to_int8`], with 4-bit weights in dense layers of at least `from` weights, but for the last layer. A blob without such
+/// a layer is int8.
+///
+/// # Errors
+/// [`QuantizeError`].
+pub fn to_int8_fc4(
+    graph: &Graph,
+    rule: &Preprocess,
+    calibration: &Calibration,
+    method: Method,
+    from: usize,
+) -> Result<NewModel, QuantizeError> {
     let fused = lower(graph)?;
     let mut quant = int8::PICTURE;
     let mut inputs = calibration.picture_means();
@@ -129,7 +160,19 @@ pub fn to_int8(
                     FusedOp::Conv { .. } => inputs.channel(i % f.input.channels()),
                     _ => inputs.value(i),
                 };
-                let linear = linear.quantize(target, relu, pad, &mean)?;
+                let linear = if is_int4(&fused, i, from) {
+                    let before = fused[i - 1].layer_idx;
+                    let dense = int4::Dense {
+                        name: f.name,
+                        layer: &weights,
+                        input: quant,
+                        channels: graph.output_shape(before).channels(),
+                        pictures: &calibration.kept(before),
+                    };
+                    dense.quantize(target, relu, &mean)?
+                } else {
+                    linear.quantize(target, relu, pad, &mean)?
+                };
                 if gives_logits {
                     out = Quantization { scale: 0.0, zero_point: 0 };
                 }
@@ -140,7 +183,9 @@ pub fn to_int8(
         quant = out;
         inputs = calibration.means(f.layer_idx);
     }
-    Ok(model(graph, rule, Scheme::Int8, layers))
+    let any_int4 = (0..fused.len()).any(|i| is_int4(&fused, i, from));
+    let scheme = if any_int4 { Scheme::Int8Fc4 } else { Scheme::Int8 };
+    Ok(model(graph, rule, scheme, layers))
 }
 
 /// Converts to f16 weights.
