@@ -25,6 +25,8 @@ pub(crate) const LAYOUT_F16_O8: u8 = 2;
 pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
 pub(crate) const LAYOUT_S8_W16O8K4: u8 = 5;
 pub(crate) const LAYOUT_S8_W36O8K4: u8 = 6;
+pub(crate) const LAYOUT_S8_W16O8K8: u8 = 9;
+pub(crate) const LAYOUT_S8_W36O8K8: u8 = 10;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
@@ -244,12 +246,14 @@ impl LayerCheck<'_, '_> {
         let form = form(r);
         let groups = u64::from(r.out_channels.get()).div_ceil(GROUP as u64);
         let (weight_layout, n_runs, run_len, weight_size) = match (self.blob.scheme(), form) {
-            (_, Some(form)) => (layout_of(form), form.taps() as u64, self.stored_channels().into(), 1),
+            (_, Some(form)) => {
+                (layout_of(form, s8_layout(r)), form.taps() as u64, self.stored_channels().into(), 1)
+            }
             (Scheme::Int8, None) if r.algorithm == WINOGRAD_F43 => {
                 (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
             }
             (Scheme::Int8, None) => {
-                let k8 = r.layout == LAYOUT_S8_O8K8;
+                let k8 = s8_layout(r) == S8Layout::K8;
                 // The picture's convolution has one run, of all rows of its window.
                 let (n_runs, values) = if k8 && self.first { (1, n_runs * values) } else { (n_runs, values) };
                 let layout = if k8 { LAYOUT_S8_O8K8 } else { LAYOUT_S8_O8K4 };
@@ -430,11 +434,21 @@ pub(crate) fn form(record: &LayerRecord) -> Option<Form> {
     Form::ALL.into_iter().find(of)
 }
 
-/// The layout of that form's weights.
-pub(crate) fn layout_of(form: Form) -> u8 {
-    match form {
-        Form::F23 => LAYOUT_S8_W16O8K4,
-        Form::F43 => LAYOUT_S8_W36O8K4,
+/// How many values lie together in the weights of an int8 layer.
+pub(crate) fn s8_layout(record: &LayerRecord) -> S8Layout {
+    match record.layout {
+        LAYOUT_S8_O8K8 | LAYOUT_S8_W16O8K8 | LAYOUT_S8_W36O8K8 => S8Layout::K8,
+        _ => S8Layout::K4,
+    }
+}
+
+/// The layout of a form's weights.
+pub(crate) fn layout_of(form: Form, layout: S8Layout) -> u8 {
+    match (form, layout) {
+        (Form::F23, S8Layout::K4) => LAYOUT_S8_W16O8K4,
+        (Form::F43, S8Layout::K4) => LAYOUT_S8_W36O8K4,
+        (Form::F23, S8Layout::K8) => LAYOUT_S8_W16O8K8,
+        (Form::F43, S8Layout::K8) => LAYOUT_S8_W36O8K8,
     }
 }
 

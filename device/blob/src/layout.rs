@@ -93,7 +93,8 @@ pub struct LayerRecord {
     pub activation: u8,
     /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
-    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`, 4 `s8-o8k8`, 5 `s8-w16o8k4`, 6 `s8-w36o8k4`.
+    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`, 4 `s8-o8k8`, 5 `s8-w16o8k4`, 6 `s8-w36o8k4`,
+    /// 9 `s8-w16o8k8`, 10 `s8-w36o8k8`.
     pub layout: u8,
     /// Zero.
     pub reserved: u8,

@@ -103,16 +103,24 @@ impl Algorithm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum S8Layout {
-    /// `s8-o8k4`: 4 values, what `sdot` multiplies.
+    /// `s8-o8k4`, and `s8-w16o8k4` and `s8-w36o8k4` under requantized Winograd: 4 values, what `sdot` multiplies.
     #[default]
     K4 = 1,
-    /// `s8-o8k8`: 8 values, so that a register of two outputs is an operand of `smmla`. The picture's convolution reads a
+    /// `s8-o8k8`, `s8-w16o8k8`, `s8-w36o8k8`: 8 values, so that a register of two outputs is an operand of `smmla`. The picture's convolution reads a
     /// pixel's whole window as one run.
     K8 = 4,
 }
 
 impl S8Layout {
-    /// The name in the format's description and in messages.
+    /// How many values lie together.
+    pub const fn together(self) -> usize {
+        match self {
+            S8Layout::K4 => 4,
+            S8Layout::K8 => 8,
+        }
+    }
+
+    /// The name in the format's description and in messages, of weights that are used directly.
     pub fn name(self) -> &'static str {
         match self {
             S8Layout::K4 => "s8-o8k4",
@@ -140,11 +148,12 @@ pub enum Weights<'a> {
         /// One record a group of 8 output channels.
         params: &'a [S8Params],
     },
-    /// Layouts `s8-w16o8k4` and `s8-w36o8k4`: `[groups][taps][channels as stored / 4][8 channels][4 values]`, transformed 3x3
-    /// filters in [-127, 127].
+    /// `[groups][taps][channels as stored / k][8 channels][k values]`, transformed 3x3 filters in [-127, 127].
     S8Winograd {
         /// Tile size and matrices.
         form: Form,
+        /// `k`: 4 or 8.
+        layout: S8Layout,
         /// Transformed weights.
         data: &'a [i8],
         /// One record a group of 8 output channels; the bias is added at tap (1, 1).

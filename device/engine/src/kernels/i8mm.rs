@@ -18,8 +18,8 @@ use vgg_edge_blob::S8Layout;
 use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
-    F16Strip, Kernel, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, i8mm_blocks,
-    neon_winograd, neon_winograd_row, tiles,
+    F16Strip, Kernel, S8Blocks, S8Output, S8Strip, Winograd8Row, WinogradInput, WinogradOutput, WinogradRow,
+    i8mm_blocks, i8mm_winograd8, neon_winograd, neon_winograd_row, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -55,6 +55,12 @@ impl Kernel for I8mm {
         strip.check(&out);
         // SAFETY: as in `s8`.
         unsafe { i8mm_blocks::s8_blocks(strip, out) };
+    }
+
+    fn winograd8_row_k8(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        row.check(sums);
+        // SAFETY: `self` proves the CPU feature; the row's extents are checked.
+        unsafe { i8mm_winograd8::row(row, sums) };
     }
 
     fn f16(&self, strip: &F16Strip<'_>) {
