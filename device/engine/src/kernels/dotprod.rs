@@ -15,18 +15,18 @@ use core::arch::{aarch64 as neon, asm};
 
 use super::neon::{Finish, f16, prefetch};
 use super::{
-    F16Strip, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_winograd,
-    neon_winograd_row, tiles,
+    F16Strip, Kernel, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput,
+    WinogradOutput, WinogradRow, dotprod_winograd8, neon_winograd, neon_winograd_row, neon_winograd8, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-dotprod";
 
 pub(super) fn detect() -> Option<&'static dyn Kernel> {
     static KERNEL: Dotprod = Dotprod(());
-    if cpu_has!("dotprod") { Some(&KERNEL) } else { None }
+    if cpu_has!("dotprod", "rdm") { Some(&KERNEL) } else { None }
 }
 
-/// Its only value is behind [`detect`]: proof of FEAT_DotProd.
+/// Its only value is behind [`detect`]: proof of FEAT_DotProd, and of FEAT_RDM, which every Armv8.1 CPU has.
 #[derive(Debug)]
 struct Dotprod(());
 
@@ -58,6 +58,19 @@ impl Kernel for Dotprod {
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
         neon_winograd::output(tile);
+    }
+
+    fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {
+        neon_winograd8::input(run, taps);
+    }
+
+    fn winograd8_row(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        // SAFETY: `self` proves the CPU features.
+        unsafe { dotprod_winograd8::row(row, sums) };
+    }
+
+    fn winograd8_output(&self, run: &Winograd8Output<'_>) {
+        neon_winograd8::output(run);
     }
 }
 

@@ -47,6 +47,8 @@ mod avx2_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod dotprod_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm_blocks;
@@ -56,6 +58,10 @@ mod i8mm_winograd8;
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd8_row;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
 mod scalar;

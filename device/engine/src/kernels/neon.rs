@@ -17,8 +17,8 @@ use core::arch::{aarch64 as neon, asm};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
-    F16Strip, GROUP, Kernel, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow, neon_winograd,
-    neon_winograd_row, tiles,
+    F16Strip, GROUP, Kernel, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput,
+    WinogradOutput, WinogradRow, neon_winograd, neon_winograd_row, neon_winograd8, neon_winograd8_row, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-neon";
@@ -61,6 +61,18 @@ impl Kernel for Neon {
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
         neon_winograd::output(tile);
+    }
+
+    fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {
+        neon_winograd8::input(run, taps);
+    }
+
+    fn winograd8_row(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        neon_winograd8_row::row(row, sums);
+    }
+
+    fn winograd8_output(&self, run: &Winograd8Output<'_>) {
+        neon_winograd8::output(run);
     }
 }
 
@@ -130,7 +142,7 @@ unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, finish: &Fi
 /// 8 values at `x`.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn load_8_post(x: &mut *const i8) -> [neon::int8x16_t; 2] {
+pub(super) unsafe fn load_8_post(x: &mut *const i8) -> [neon::int8x16_t; 2] {
     let (x0, x1);
     // SAFETY: the caller's promise.
     unsafe {
@@ -144,7 +156,7 @@ unsafe fn load_8_post(x: &mut *const i8) -> [neon::int8x16_t; 2] {
 /// assembly, since the compiler moves all multiplications to the front, and its temporaries to the stack.
 #[target_feature(enable = "neon")]
 #[inline]
-fn multiply(acc: &mut [neon::int32x4_t; 4], w: &[neon::int8x16_t; 4], x: [neon::int8x16_t; 2]) {
+pub(super) fn multiply(acc: &mut [neon::int32x4_t; 4], w: &[neon::int8x16_t; 4], x: [neon::int8x16_t; 2]) {
     let [acc0, acc1, acc2, acc3] = acc;
     // SAFETY: registers only.
     unsafe {
