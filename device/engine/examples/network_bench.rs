@@ -91,7 +91,7 @@ fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
 fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     let (input, parts) = match network {
         "vgg16" => vgg16(),
-        sizes => layer(sizes, algorithm == "none")?,
+        sizes => layer(sizes, algorithm.starts_with("none"))?,
     };
     let mut direct: NewModel = model(&mut Random(0x5EED_0005), Scheme::Int8, input, &parts);
     for layer in &mut direct.layers {
@@ -104,7 +104,7 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     }
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
-        "direct-k8" => k8_twin(direct),
+        "direct-k8" | "none-k8" => k8_twin(direct),
         "direct" | "none" => direct,
         "winograd8-f23" => winograd8_twin(direct, Form::F23),
         "winograd8-f43" => winograd8_twin(direct, Form::F43),
