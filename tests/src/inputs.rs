@@ -46,7 +46,7 @@ pub fn blob(bytes: &[u8]) -> Reached {
             let (values, groups) = match linear.weights {
                 Weights::S8 { data, params, .. } => (data.len(), params.len()),
                 Weights::S16Winograd { data, params } => (data.len(), params.len()),
-                Weights::S8Winograd { form, data, params, input, scales } => {
+                Weights::S8Winograd { form, data, params, input, scales, .. } => {
                     assert_eq!(input.len(), (form.taps() + 1) * linear.run_len as usize);
                     assert_eq!(scales.len(), form.taps() * 8 * params.len());
                     (data.len(), params.len())

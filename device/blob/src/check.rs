@@ -6,7 +6,7 @@ use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Algorithm, Layout, Padding, Scheme, Shape};
+use crate::model::{Algorithm, Layout, Padding, S8Layout, Scheme, Shape};
 use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
@@ -247,7 +247,7 @@ impl LayerCheck<'_, '_> {
         // Bytes of the weights of 8 outputs: `size` for `per` values of their runs.
         let (weight_layout, n_runs, run_len, (size, per)) = match (self.blob.scheme(), form) {
             (_, Some(form)) => {
-                (layout_of(form), form.taps() as u64, self.stored_channels().into(), (GROUP, 1))
+                (layout_of(form, s8_layout(r)), form.taps() as u64, self.stored_channels().into(), (GROUP, 1))
             }
             (Scheme::F16, None) => (LAYOUT_F16_O8, n_runs, values, (2 * GROUP, 1)),
             (Scheme::Int8Fc4, None) if r.kind == DENSE && r.layout == LAYOUT_S4_O8K64 => {
@@ -258,7 +258,7 @@ impl LayerCheck<'_, '_> {
                 (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), (2 * GROUP, 1))
             }
             _ => {
-                let k8 = r.layout == LAYOUT_S8_O8K8;
+                let k8 = s8_layout(r) == S8Layout::K8;
                 // The picture's convolution has one run, of all rows of its window.
                 let (n_runs, values) = if k8 && self.first { (1, n_runs * values) } else { (n_runs, values) };
                 let layout = if k8 { LAYOUT_S8_O8K8 } else { LAYOUT_S8_O8K4 };
@@ -431,12 +431,15 @@ pub(crate) fn form(record: &LayerRecord) -> Option<Form> {
     Form::ALL.into_iter().find(of)
 }
 
-/// The layout of that form's weights.
-pub(crate) fn layout_of(form: Form) -> u8 {
-    match form {
-        Form::F23 => Layout::S8W16O8K4 as u8,
-        Form::F43 => Layout::S8W36O8K4 as u8,
-    }
+/// How many values lie together in the weights of an int8 layer.
+pub(crate) fn s8_layout(record: &LayerRecord) -> S8Layout {
+    let k8 = [Layout::S8O8K8, Layout::S8W16O8K8, Layout::S8W36O8K8];
+    if k8.iter().any(|layout| *layout as u8 == record.layout) { S8Layout::K8 } else { S8Layout::K4 }
+}
+
+/// The layout of a form's weights.
+pub(crate) fn layout_of(form: Form, layout: S8Layout) -> u8 {
+    Layout::of_form(form, layout) as u8
 }
 
 /// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.

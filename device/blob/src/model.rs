@@ -128,9 +128,23 @@ pub enum Layout {
     S8W36O8K4 = 6,
     /// `[groups][run_len / 64]` blocks of 8 scales and 64 x 8 weights of 4 bits: see [`int4`](crate::int4).
     S4O8K64 = 7,
+    /// `[groups][16 taps][channels as stored / 8][8 outputs][8 channels]`, i8: as `S8W16O8K4`, for `smmla`.
+    S8W16O8K8 = 9,
+    /// The same with 36 taps, F(4x4,3x3).
+    S8W36O8K8 = 10,
 }
 
 impl Layout {
+    /// That of a requantized Winograd layer's weights.
+    pub fn of_form(form: Form, layout: S8Layout) -> Self {
+        match (form, layout) {
+            (Form::F23, S8Layout::K4) => Self::S8W16O8K4,
+            (Form::F43, S8Layout::K4) => Self::S8W36O8K4,
+            (Form::F23, S8Layout::K8) => Self::S8W16O8K8,
+            (Form::F43, S8Layout::K8) => Self::S8W36O8K8,
+        }
+    }
+
     /// The name in the format's description and in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -141,6 +155,8 @@ impl Layout {
             Layout::S8W16O8K4 => "s8-w16o8k4",
             Layout::S8W36O8K4 => "s8-w36o8k4",
             Layout::S4O8K64 => "s4-o8k64",
+            Layout::S8W16O8K8 => "s8-w16o8k8",
+            Layout::S8W36O8K8 => "s8-w36o8k8",
         }
     }
 }
@@ -150,16 +166,24 @@ impl Layout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum S8Layout {
-    /// `s8-o8k4`: 4 values, what `sdot` multiplies.
+    /// `s8-o8k4`, and `s8-w16o8k4` and `s8-w36o8k4` under requantized Winograd: 4 values, what `sdot` multiplies.
     #[default]
     K4 = 1,
-    /// `s8-o8k8`: 8 values, so that a register of two outputs is an operand of `smmla`. The picture's convolution reads a
+    /// `s8-o8k8`, `s8-w16o8k8`, `s8-w36o8k8`: 8 values, so that a register of two outputs is an operand of `smmla`. The picture's convolution reads a
     /// pixel's whole window as one run.
     K8 = 4,
 }
 
 impl S8Layout {
-    /// The name in the format's description and in messages.
+    /// How many values lie together.
+    pub const fn together(self) -> usize {
+        match self {
+            S8Layout::K4 => 4,
+            S8Layout::K8 => 8,
+        }
+    }
+
+    /// The name in the format's description and in messages, of weights that are used directly.
     pub fn name(self) -> &'static str {
         match self {
             S8Layout::K4 => "s8-o8k4",
@@ -187,11 +211,12 @@ pub enum Weights<'a> {
         /// One record a group of 8 output channels.
         params: &'a [S8Params],
     },
-    /// Layouts `s8-w16o8k4` and `s8-w36o8k4`: `[groups][taps][channels as stored / 4][8 channels][4 values]`, transformed 3x3
-    /// filters in [-127, 127].
+    /// `[groups][taps][channels as stored / k][8 channels][k values]`, transformed 3x3 filters in [-127, 127].
     S8Winograd {
         /// Tile size and matrices.
         form: Form,
+        /// `k`: 4 or 8.
+        layout: S8Layout,
         /// Transformed weights.
         data: &'a [i8],
         /// One record a group of 8 output channels; the bias is added at tap (1, 1).
@@ -315,8 +340,7 @@ impl Weights<'_> {
             Weights::S8 { layout: S8Layout::K4, .. } => Layout::S8O8K4,
             Weights::S8 { layout: S8Layout::K8, .. } => Layout::S8O8K8,
             Weights::S16Winograd { .. } => Layout::S16W36O8,
-            Weights::S8Winograd { form: Form::F23, .. } => Layout::S8W16O8K4,
-            Weights::S8Winograd { form: Form::F43, .. } => Layout::S8W36O8K4,
+            Weights::S8Winograd { form, layout, .. } => Layout::of_form(*form, *layout),
             Weights::S4 { .. } => Layout::S4O8K64,
             Weights::F16 { .. } => Layout::F16O8,
         }

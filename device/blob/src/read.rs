@@ -20,7 +20,7 @@ use crate::check;
 use crate::error::{BlobError, Section};
 use crate::int4::S4Block;
 use crate::layout::{self, HEAD_CRC_START, Header, LayerRecord, NONE, SectionRecord};
-use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, S8Layout, Scheme, Shape, Weights};
+use crate::model::{Golden, Layer, LayerOp, Linear, Padding, Quantization, Scheme, Shape, Weights};
 use crate::preprocess::Preprocess;
 
 /// A validated blob, borrowing the bytes it was parsed from.
@@ -333,6 +333,7 @@ impl<'a> Blob<'a> {
         let weights = match (self.scheme, check::form(record)) {
             (Scheme::Int8 | Scheme::Int8Fc4, Some(form)) => Weights::S8Winograd {
                 form,
+                layout: check::s8_layout(record),
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
                 input: <[i16]>::ref_from_bytes(self.section(record.input_taps.get())?.1).ok()?,
@@ -349,7 +350,7 @@ impl<'a> Blob<'a> {
                 }
             }
             (Scheme::Int8 | Scheme::Int8Fc4, None) => Weights::S8 {
-                layout: if record.layout == S8Layout::K8 as u8 { S8Layout::K8 } else { S8Layout::K4 },
+                layout: check::s8_layout(record),
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },

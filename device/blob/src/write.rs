@@ -95,7 +95,7 @@ pub struct NewLinear {
     /// Value of padding pixels: a channel of the picture in the first layer, else four times the input's zero
     /// point.
     pub pad: [i8; 4],
-    /// Order in the file of int8 weights that are used directly; the default for all others.
+    /// Order in the file of 8-bit weights; the default for all others.
     pub layout: S8Layout,
     /// Weights in the network's order, and parameters of `ceil(outputs / 8)` groups.
     pub weights: NewWeights,
@@ -378,7 +378,8 @@ impl Packer {
             }
         }
         let layout = linear.layout;
-        if layout != S8Layout::default() && !(self.scheme.is_int8() && algorithm == Algorithm::Direct) {
+        let transforms = algorithm == Algorithm::WinogradF43;
+        if layout != S8Layout::default() && (!self.scheme.is_int8() || transforms) {
             return Err(WriteError::Layout { layer, layout });
         }
         // Winograd's partial sums may wrap; the accumulator itself must lie in [-2^25, 2^25).
@@ -405,6 +406,7 @@ impl Packer {
             NewWeights::S8Winograd { form, taps, params, multipliers, offsets, scales } => {
                 let new = NewTaps {
                     form,
+                    layout,
                     outputs: runs.outputs,
                     channels: runs.channels,
                     stored: runs.stored,
@@ -420,7 +422,7 @@ impl Packer {
                     sections.push(Pending { kind, layer: self.layer, bytes });
                 }
                 let params = params.as_bytes().to_vec();
-                (check::layout_of(form), form.taps(), runs.stored, packed.weights, params)
+                (check::layout_of(form, layout), form.taps(), runs.stored, packed.weights, params)
             }
             NewWeights::S4 { weights, scales, params } => {
                 if r.kind != check::DENSE {

@@ -85,7 +85,7 @@ pub enum WriteError {
         algorithm: Algorithm,
     },
     /// A layout that is not for this layer.
-    #[error("layer `{layer}`: {layout} is for int8 layers that are computed directly", layout = .layout.name())]
+    #[error("layer `{layer}`: {layout} is for 8-bit weights", layout = .layout.name())]
     Layout {
         /// Layer name.
         layer: String,

@@ -332,10 +332,17 @@ const WINOGRAD: &[(Patch, &str)] = &[
     ),
 ];
 
+/// The same with weights for `smmla`.
+const WINOGRAD8_K8: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 9, "layer 1: layout has the unknown value 9"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 4, "layer 1: layout has the unknown value 4"),
+    (|b| b[at!(LayerRecord.layout of layer(0))] = 10, "layer 0: layout has the unknown value 10"),
+];
+
 /// The small blob in layout `s8-o8k8`: its first layer has one run of 27 values in 32.
 const K8: &[(Patch, &str)] = &[
     (|b| b[at!(LayerRecord.layout of layer(0))] = 1, "layer 0: n_runs is 1, expected 3"),
-    (|b| b[at!(LayerRecord.layout of layer(0))] = 5, "layer 0: layout has the unknown value 5"),
+    (|b| b[at!(LayerRecord.layout of layer(0))] = 7, "layer 0: layout has the unknown value 7"),
     (|b| put_u32(b, at!(LayerRecord.n_runs of layer(0)), 3), "layer 0: n_runs is 3, expected 1"),
     (|b| put_u32(b, at!(LayerRecord.run_len of layer(0)), 27), "layer 0: run_len is 27, expected 32"),
     (|b| put_u32(b, at!(LayerRecord.run_len of layer(3)), 16), "layer 3: run_len is 16, expected 8"),
@@ -508,7 +515,8 @@ fn others() -> BTreeSet<String> {
     seen.extend(run(&bytes(small(Scheme::F16)), true, infinite));
     let convs = part(&[conv(3), conv(3), conv(1)], shape(5, 4, 3));
     seen.extend(run(&bytes(winograd_twin(convs.clone())), true, WINOGRAD));
-    seen.extend(run(&bytes(winograd8_twin(convs, Form::F23)), true, WINOGRAD8));
+    seen.extend(run(&bytes(winograd8_twin(convs.clone(), Form::F23)), true, WINOGRAD8));
+    seen.extend(run(&bytes(k8_twin(winograd8_twin(convs, Form::F43))), true, WINOGRAD8_K8));
     let dense = part(&[conv(3), Part::Dense { units: 9 }, Part::Dense { units: 2 }], shape(5, 4, 3));
     seen.extend(run(&bytes(int4_twin(&mut Random(5), dense)), true, INT4));
     seen.extend(run(&bytes(k8_twin(small(Scheme::Int8))), true, K8));

@@ -34,7 +34,7 @@ fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, 
     let at = |o: usize, r: usize, k: usize| match (&new.weights, read.weights) {
         (NewWeights::S8(..), Weights::S8 { layout, data, .. }) => {
             assert_eq!(layout, new.layout, "{layer}");
-            let together = if layout == S8Layout::K8 { 8 } else { 4 };
+            let together = layout.together();
             let block = (o / 8 * n_runs + r) * run_len * 8 + k / together * together * 8;
             i64::from(data[block + o % 8 * together + k % together])
         }
@@ -79,13 +79,20 @@ fn check_taps(
     let NewWeights::S8Winograd { form, taps, params, multipliers, offsets, scales } = &new.weights else {
         panic!("{layer}: {new:?}")
     };
-    let Weights::S8Winograd { form: read_form, data, params: read_params, input, scales: read_scales } =
-        read.weights
+    let Weights::S8Winograd {
+        form: read_form,
+        layout,
+        data,
+        params: read_params,
+        input,
+        scales: read_scales,
+    } = read.weights
     else {
         panic!("{layer}: {read:?}")
     };
     let (outputs, n) = (new.outputs as usize, form.taps());
-    assert_eq!((read_form, read_params), (*form, params.as_slice()), "{layer}");
+    assert_eq!((read_form, layout, read_params), (*form, new.layout, params.as_slice()), "{layer}");
+    let k = layout.together();
     assert_eq!((read.relu, read.pad), (new.relu, new.pad), "{layer}");
     assert_eq!((read.n_runs as usize, read.run_len as usize), (n, stored), "{layer}");
     assert_eq!(input.len(), (n + 1) * stored, "{layer}");
@@ -105,7 +112,7 @@ fn check_taps(
         for c in 0..stored {
             let real = o < outputs && c < channels;
             let expected = if real { taps[(t * outputs + o) * channels + c] } else { 0 };
-            let place = (o / 8 * n + t) * stored * 8 + c / 4 * 32 + o % 8 * 4 + c % 4;
+            let place = (o / 8 * n + t) * stored * 8 + c / k * k * 8 + o % 8 * k + c % k;
             assert_eq!(data[place], expected, "{layer}: tap {t}, output {o}, channel {c}");
         }
     }
@@ -234,6 +241,7 @@ fn layers_of_every_kind_come_back() {
             check(&k8_twin(winograd_twin(new.clone())), &outputs);
             for form in Form::ALL {
                 check(&winograd8_twin(new.clone(), form), &outputs);
+                check(&k8_twin(winograd8_twin(new.clone(), form)), &outputs);
             }
             check(&winograd_twin(new), &outputs);
         }

@@ -201,8 +201,8 @@ fn transformed_layers_must_fit_their_form() {
 }
 
 #[test]
-fn k8_is_for_direct_int8_layers() {
-    let words = "s8-o8k8 is for int8 layers that are computed directly";
+fn k8_is_for_8_bit_weights() {
+    let words = "s8-o8k8 is for 8-bit weights";
     let conv = Part::Conv { kernel: 3, filters: 8, block: 1 };
     for (scheme, layer) in [(Scheme::Int8, 1), (Scheme::F16, 0)] {
         let mut new = winograd_twin(model(&mut Random(1), scheme, shape(2, 4, 3), &[conv, conv]));

@@ -3,7 +3,7 @@
 //! ```text
 //! network_bench write FILE vgg16 ALGORITHM                      224x224, 1000 classes
 //! network_bench write FILE INxOUTxSIDE ALGORITHM|none                 3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
-//!     ALGORITHM: direct, direct-k8, winograd, winograd8-f23 or winograd8-f43
+//!     ALGORITHM: direct, winograd, winograd8-f23 or winograd8-f43, all but winograd also with -k8: layouts for `smmla`
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
 //! $ cargo run --release --example network_bench -- write /tmp/vgg16.vgg vgg16 winograd
@@ -91,7 +91,7 @@ fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
 fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     let (input, parts) = match network {
         "vgg16" => vgg16(),
-        sizes => layer(sizes, algorithm == "none")?,
+        sizes => layer(sizes, algorithm.starts_with("none"))?,
     };
     let mut direct: NewModel = model(&mut Random(0x5EED_0005), Scheme::Int8, input, &parts);
     for layer in &mut direct.layers {
@@ -104,10 +104,12 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     }
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
-        "direct-k8" => k8_twin(direct),
+        "direct-k8" | "none-k8" => k8_twin(direct),
         "direct" | "none" => direct,
         "winograd8-f23" => winograd8_twin(direct, Form::F23),
         "winograd8-f43" => winograd8_twin(direct, Form::F43),
+        "winograd8-f23-k8" => k8_twin(winograd8_twin(direct, Form::F23)),
+        "winograd8-f43-k8" => k8_twin(winograd8_twin(direct, Form::F43)),
         other => return Err(format!("found `{other}`, expected an algorithm\n{USAGE}")),
     };
     let save = || -> Result<(), Box<dyn std::error::Error>> {

@@ -62,7 +62,8 @@ pub struct Winograd8Row<'a> {
     pub n_tiles: usize,
     /// Input channels, a multiple of 8.
     pub channels: usize,
-    /// Transformed weights, `[window taps][channels / 4][8 outputs][4 channels]`, in [-127, 127].
+    /// Transformed weights, `[window taps][channels / 4][8 outputs][4 channels]`, in [-127, 127]; with 8 channels in place of 4
+    /// for [`winograd8_row_k8`](crate::kernels::Kernel::winograd8_row_k8).
     pub weights: &'a [i8],
     /// `[window taps][8]`, Q31, not negative.
     pub scales: &'a [i32],

@@ -262,11 +262,27 @@ impl Batch {
         sums
     }
 
+    /// The same sums from weights with 8 channels together.
+    fn sums_k8(&self, kernel: &dyn Kernel) -> Vec<i32> {
+        let n = self.form.tile() * self.n_tiles * GROUP;
+        let mut weights = vec![0; self.weights.len()];
+        for (at, weight) in self.weights.iter().enumerate() {
+            // [.. / 4][8 outputs][4 channels], two of the first to a block of 8 channels.
+            let (quad, o, c) = (at / 32, at / 4 % 8, at % 4);
+            weights[quad / 2 * 64 + o * 8 + quad % 2 * 4 + c] = *weight;
+        }
+        let mut sums = vec![0x5a5a_5a5a; n + GROUP];
+        kernel.winograd8_row_k8(&Winograd8Row { weights: &weights, ..self.get() }, &mut sums);
+        assert!(sums[n..].iter().all(|s| *s == 0x5a5a_5a5a), "{}", kernel.name());
+        sums
+    }
+
     fn check(&self) {
         let expected = self.sums(scalar());
         for kernel in available() {
             let what = format!("{:?}, {} tiles, {} channels", self.form, self.n_tiles, self.channels);
             same(kernel, &what, &self.sums(kernel), &expected);
+            same(kernel, &format!("{what}, k8"), &self.sums_k8(kernel), &expected);
         }
     }
 }

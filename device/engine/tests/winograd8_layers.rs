@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test program uses a part")]
 mod support;
 
-use support::{Part, Random, blob_bytes, int8_logits, model, winograd8_twin};
+use support::{Part, Random, blob_bytes, int8_logits, k8_twin, model, winograd8_twin};
 use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::winograd8::{Form, rdmulh32, to_i8};
 use vgg_edge_blob::{Blob, NewModel, NewOp, NewWeights, Padding, Scheme, Shape};
@@ -29,8 +29,13 @@ fn picture(r: &mut Random, model: &NewModel) -> Vec<u8> {
     (0..model.input.len()).map(|_| r.range(0, 255) as u8).collect()
 }
 
-/// Every kernel, thread count and cache size.
+/// Every kernel, thread count, cache size and layout.
 fn check(new: &NewModel, picture: &[u8], expected: &[f32]) {
+    check_layout(new, picture, expected);
+    check_layout(&k8_twin(new.clone()), picture, expected);
+}
+
+fn check_layout(new: &NewModel, picture: &[u8], expected: &[f32]) {
     let bytes = blob_bytes(new);
     let blob = Blob::parse(bytes.as_slice()).unwrap();
     let pools: [Box<dyn Executor>; 3] =

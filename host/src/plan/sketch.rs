@@ -290,8 +290,14 @@ impl Sketch {
         let LayerSketch { name, block, op } = &self.layers[i];
         let (n_runs, run_len) = self.runs(i, input);
         let bytes = <[i8]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
-        let winograd8 =
-            |form| Weights::S8Winograd { form, data: bytes, params: &[], input: &[], scales: &[] };
+        let winograd8 = |form| Weights::S8Winograd {
+            form,
+            layout: S8Layout::K4,
+            data: bytes,
+            params: &[],
+            input: &[],
+            scales: &[],
+        };
         let weights = match (self.scheme, op.kind()) {
             (Scheme::F16, _) => {
                 let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);

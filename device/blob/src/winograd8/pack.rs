@@ -1,19 +1,21 @@
 //! What the writer does with a requantized Winograd layer: counts, ranges, the proof, the packed sections.
 //!
 //! ```text
-//! taps         [taps][outputs][channels]    ─► weights     [groups][taps][stored / 4][8 outputs][4 channels]    i8
+//! taps         [taps][outputs][channels]    ─► weights     [groups][taps][stored / k][8 outputs][k channels]    i8, k is 4 or 8
 //! multipliers  [taps][channels], offsets    ─► input taps  [taps + 1][stored], the offsets last                 i16
 //! scales       [taps][outputs]              ─► tap scales  [groups][taps][8]                                    i32
 //! ```
 
 use super::{Form, rdmulh32};
 use crate::layout::{GROUP, S8Params};
+use crate::model::S8Layout;
 use crate::requant::ACC_LIMIT;
 use crate::write_error::WriteError;
 
 /// A layer to write, places as in the network.
 pub(crate) struct NewTaps<'a> {
     pub(crate) form: Form,
+    pub(crate) layout: S8Layout,
     pub(crate) outputs: usize,
     pub(crate) channels: usize,
     /// Channels in memory.
@@ -118,13 +120,13 @@ impl NewTaps<'_> {
     fn packed(&self) -> PackedTaps {
         let &Self { outputs, channels, stored, .. } = self;
         let n = self.form.taps();
-        let groups = outputs.div_ceil(GROUP);
+        let (groups, k) = (outputs.div_ceil(GROUP), self.layout.together());
         let mut weights = vec![0; groups * n * stored * GROUP];
         for (row, filter) in self.taps.chunks_exact(channels).enumerate() {
             let (tap, output) = (row / outputs, row % outputs);
-            let start = (output / GROUP * n + tap) * stored * GROUP + output % GROUP * 4;
+            let start = (output / GROUP * n + tap) * stored * GROUP + output % GROUP * k;
             for (c, weight) in filter.iter().enumerate() {
-                weights[start + c / 4 * (4 * GROUP) + c % 4] = *weight as u8;
+                weights[start + c / k * (k * GROUP) + c % k] = *weight as u8;
             }
         }
         let mut input = vec![0; 2 * (n + 1) * stored];
@@ -158,6 +160,7 @@ mod tests {
             let params = [S8Params::default(); 2];
             let new = NewTaps {
                 form,
+                layout: S8Layout::K4,
                 outputs: 9,
                 channels: 3,
                 stored: 8,

@@ -9,10 +9,10 @@
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
-use vgg_edge_blob::Layer;
 use vgg_edge_blob::layout::{GROUP, S8Params};
 use vgg_edge_blob::winograd::{TILE, WINDOW};
 use vgg_edge_blob::winograd8::Form;
+use vgg_edge_blob::{Layer, S8Layout};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernels::{
@@ -130,6 +130,7 @@ impl Arithmetic for Exact<'_> {
 /// Requantized Winograd.
 pub(super) struct Requantized<'a> {
     pub(super) form: Form,
+    pub(super) layout: S8Layout,
     pub(super) layer: &'a Layer<'a>,
     pub(super) weights: &'a [i8],
     pub(super) params: &'a [S8Params],
@@ -175,7 +176,10 @@ impl Arithmetic for Requantized<'_> {
             weights: &self.weights[at * len..][..len],
             scales: &self.scales[at * window * GROUP..][..window * GROUP],
         };
-        kernel.winograd8_row(&row_of_taps, sums);
+        match self.layout {
+            S8Layout::K4 => kernel.winograd8_row(&row_of_taps, sums),
+            S8Layout::K8 => kernel.winograd8_row_k8(&row_of_taps, sums),
+        }
     }
 
     fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>) {

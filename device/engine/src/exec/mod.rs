@@ -237,8 +237,11 @@ impl Context<'_, '_> {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
                     self.winograd(step, (&Exact { layer, weights, params }, tiling), scratch, bytes);
                 }
-                (Weights::S8Winograd { form, data: weights, params, input, scales }, Some(tiling)) => {
-                    let layer = Requantized { form, layer, weights, params, input, scales };
+                (
+                    Weights::S8Winograd { form, layout, data: weights, params, input, scales },
+                    Some(tiling),
+                ) => {
+                    let layer = Requantized { form, layout, layer, weights, params, input, scales };
                     self.winograd(step, (&layer, tiling), scratch, bytes);
                 }
                 _ => self.direct(step, layer, &linear, scratch, bytes),

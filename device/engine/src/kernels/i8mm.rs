@@ -18,8 +18,9 @@ use vgg_edge_blob::{Layout, S8Layout};
 use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
-    F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
-    dotprod_s4, i8mm_blocks, neon_winograd, neon_winograd_row, tiles,
+    F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
+    WinogradInput, WinogradOutput, WinogradRow, dotprod_s4, dotprod_winograd8, i8mm_blocks, i8mm_winograd8,
+    neon_winograd, neon_winograd_row, neon_winograd8, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -65,6 +66,25 @@ impl Kernel for I8mm {
         strip.check(&out);
         // SAFETY: as in `s8`.
         unsafe { i8mm_blocks::s8_blocks(strip, out) };
+    }
+
+    fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {
+        neon_winograd8::input(run, taps);
+    }
+
+    fn winograd8_row(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        // SAFETY: `self` proves the CPU features.
+        unsafe { dotprod_winograd8::row(row, sums) };
+    }
+
+    fn winograd8_output(&self, run: &Winograd8Output<'_>) {
+        neon_winograd8::output(run);
+    }
+
+    fn winograd8_row_k8(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        row.check(sums);
+        // SAFETY: `self` proves the CPU feature; the row's extents are checked.
+        unsafe { i8mm_winograd8::row(row, sums) };
     }
 
     fn f16(&self, strip: &F16Strip<'_>) {

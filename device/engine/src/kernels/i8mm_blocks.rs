@@ -25,7 +25,7 @@ use super::{GROUP, S8Blocks, S8Output, tiles};
 const PAIRS: usize = 6;
 
 /// 8 channels of two pixels: `[channels 01, 23, 45, 67]` of `[p0 | p0 | p1 | p1]`.
-type Pair = [neon::int32x4_t; 4];
+pub(super) type Pair = [neon::int32x4_t; 4];
 
 /// # Safety
 /// The CPU has FEAT_I8MM and FEAT_DotProd; the strip is checked.
@@ -58,7 +58,10 @@ pub(super) unsafe fn s8_blocks(strip: &S8Blocks<'_>, out: S8Output<'_>) {
 #[target_feature(enable = "neon,i8mm")]
 #[inline(never)] // the registers are the tile's own
 unsafe fn tile<const N: usize>(strip: &S8Blocks<'_>, first: usize, finish: &Finish<'_>) {
-    let mut acc: [Pair; N] = [finish.bias; N];
+    let mut acc = [finish.bias; N];
+    for acc in &mut acc {
+        *acc = load_pair(&finish.start);
+    }
     let mut w = strip.weights.as_ptr();
     for r in 0..strip.n_rows {
         for t in 0..strip.n_columns {
@@ -141,6 +144,8 @@ unsafe fn lone(strip: &S8Blocks<'_>, finish: &Finish<'_>) {
 /// What becomes of a pair's sums: each parameter twice, as the two pixels of a register need it.
 struct Finish<'a> {
     bias: Pair,
+    /// The same in memory.
+    start: [i32; 16],
     multiplier: Pair,
     /// Left shifts, as `srshl` wants them.
     left_shift: Pair,
@@ -157,6 +162,7 @@ impl<'a> Finish<'a> {
         };
         Self {
             bias: load_twice(strip.bias),
+            start: [0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7].map(|o: usize| strip.bias[o]),
             multiplier: load_twice(multiplier),
             left_shift: load_twice(shift).map(|s| neon::vnegq_s32(s)),
             zero_point: neon::vdupq_n_s16(zero_point.into()),
@@ -201,11 +207,26 @@ impl<'a> Finish<'a> {
 /// 8 parameters, two of them twice in each register.
 #[target_feature(enable = "neon")]
 #[inline]
-fn load_twice(values: &[i32; GROUP]) -> Pair {
+pub(super) fn load_twice(values: &[i32; GROUP]) -> Pair {
     [0, 2, 4, 6].map(|i| {
         // SAFETY: two of the 8 values.
         neon::vreinterpretq_s32_s64(unsafe { load_8_twice(values.as_ptr().add(i).cast()) })
     })
+}
+
+/// 4 registers from memory. In assembly, so that every use is a load: the compiler would copy registers, or clear them, and
+/// that takes the vector pipes, which have no time.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn load_pair(values: &[i32; 16]) -> Pair {
+    let (a, b, c, d);
+    // SAFETY: reads the 64 bytes of `values`.
+    unsafe {
+        asm!("ldp {a:q}, {b:q}, [{from}]", "ldp {c:q}, {d:q}, [{from}, #32]", a = out(vreg) a, b = out(vreg) b,
+            c = out(vreg) c, d = out(vreg) d, from = in(reg) values.as_ptr(),
+            options(readonly, nostack, preserves_flags));
+    }
+    [a, b, c, d]
 }
 
 /// 8 bytes in both halves: `ld1r`.
@@ -225,7 +246,7 @@ unsafe fn load_8_twice(bytes: *const i64) -> neon::int64x2_t {
 /// 64 weights at `w`.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn load_64(w: *const i8) -> [neon::int8x16_t; 4] {
+pub(super) unsafe fn load_64(w: *const i8) -> [neon::int8x16_t; 4] {
     // SAFETY: the caller's promise.
     unsafe {
         [neon::vld1q_s8(w), neon::vld1q_s8(w.add(16)), neon::vld1q_s8(w.add(32)), neon::vld1q_s8(w.add(48))]

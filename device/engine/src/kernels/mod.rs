@@ -60,6 +60,8 @@ mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm_blocks;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod i8mm_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_s4;
@@ -322,7 +324,12 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// Multiplies a batch of tiles at a row of taps, scales the sums and transforms them back: column `x` of tile `p` becomes
     /// `sums[(x * n_tiles + p) * 8 ..][..8]`.
     fn winograd8_row(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
-        scalar_winograd8::row(row, sums);
+        scalar_winograd8::row::<4>(row, sums);
+    }
+
+    /// The same with weights that have 8 channels together: `[window taps][channels / 8][8 outputs][8 channels]`.
+    fn winograd8_row_k8(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        scalar_winograd8::row::<8>(row, sums);
     }
 
     /// Transforms a run's column sums back, requantizes and stores its pixels.

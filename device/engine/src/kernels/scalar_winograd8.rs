@@ -39,7 +39,8 @@ pub(super) fn input(run: &Winograd8Input<'_>, taps: &mut [i8]) {
     }
 }
 
-pub(super) fn row(row: &Winograd8Row<'_>, sums: &mut [i32]) {
+/// With weights that have `K` channels together.
+pub(super) fn row<const K: usize>(row: &Winograd8Row<'_>, sums: &mut [i32]) {
     row.check(sums);
     let a = row.form.output_matrix();
     for (p, o) in (0..row.n_tiles).flat_map(|p| (0..GROUP).map(move |o| (p, o))) {
@@ -48,7 +49,7 @@ pub(super) fn row(row: &Winograd8Row<'_>, sums: &mut [i32]) {
             let product = |c: usize| {
                 let value =
                     row.values[j * row.tap_stride + (c / GROUP * row.n_tiles + p) * GROUP + c % GROUP];
-                let weight = row.weights[(j * row.channels + c / 4 * 4) * GROUP + o * 4 + c % 4];
+                let weight = row.weights[(j * row.channels + c / K * K) * GROUP + o * K + c % K];
                 i32::from(value) * i32::from(weight)
             };
             let acc = (0..row.channels).fold(0, |acc: i32, c| acc.wrapping_add(product(c)));

@@ -188,13 +188,14 @@ pub(crate) fn int4_twin(r: &mut Random, mut model: NewModel) -> NewModel {
     model
 }
 
-/// The same model with its int8 weights in layout `s8-o8k8`, where they are used directly.
+/// The same model with its 8-bit weights in the layouts for `smmla`.
 #[allow(dead_code, reason = "each test program uses a part")]
 pub(crate) fn k8_twin(mut model: NewModel) -> NewModel {
     for layer in model.layers.iter_mut().filter(|_| model.scheme == Scheme::Int8) {
-        if let NewOp::Conv { algorithm: Algorithm::Direct, linear, .. } | NewOp::Dense(linear) = &mut layer.op
-        {
-            linear.layout = S8Layout::K8;
+        match &mut layer.op {
+            NewOp::Conv { algorithm: Algorithm::WinogradF43, .. } => {}
+            NewOp::Conv { linear, .. } | NewOp::Dense(linear) => linear.layout = S8Layout::K8,
+            NewOp::MaxPool { .. } | NewOp::GlobalAvgPool { .. } => {}
         }
     }
     model
