@@ -105,7 +105,7 @@ pub(super) fn load_zeros() -> [neon::int32x4_t; 2] {
     // SAFETY: 32 bytes are there.
     unsafe {
         asm!("ldp {a:q}, {b:q}, [{z}]", a = out(vreg) a, b = out(vreg) b, z = in(reg) ZEROS.as_ptr(),
-            options(pure, readonly, nostack, preserves_flags));
+            options(readonly, nostack, preserves_flags)); // not `pure`: one load and copies would take a pipe
     }
     [a, b]
 }
