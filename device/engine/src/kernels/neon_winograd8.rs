@@ -1,24 +1,22 @@
-//! Requantized Winograd's transforms of the `neon` kernel and of every Arm row above it, `neon_winograd8`.
+//! Requantized Winograd's input transform of the `neon` kernel and of every Arm row above it, `neon_winograd8`.
 //!
 //! ```text
-//! input    8 channels of a run of windows: columns of i8 to B x in i16, once for all tiles that share them; then, a row of
-//!          taps after the other with its multipliers in registers, B again, sqrdmulh, sqadd at tap (1, 1), sqxtn
-//! output   4 channels at a time: A m, sqrdmulh, srshl, sqxtn; halves meet in i16
+//! 8 channels of a run of windows   columns of i8 to B x in i16, once for all tiles that share them; then, a row of taps after the
+//!                                  other with its multipliers in registers: B again, sqrdmulh, sqadd at tap (1, 1), sqxtn
 //! ```
 //!
 //! With `a = x3 - x1`, `b = x4 - x2` F43's rows of B are `2 (x0 - x2 - 2a) + r3`, `p + q`, `p - q`, `r3 = a + 2b`, `r4 = b - 2a`,
-//! `2 (x5 - x3 - 2b) + r4`, where `p = 2b - 3 x3`, `q = 2a - 3 x2`: 20 operations. Numbers are exact modulo 2^16, and the taps fit.
+//! `2 (x5 - x3 - 2b) + r4`, where `p = 2b - 3 x3`, `q = 2a - 3 x2`. Numbers are exact modulo 2^16, and the taps fit.
+//! `neon_winograd8_row` and `neon_winograd8_output` are the rest.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
 use core::arch::{aarch64 as neon, asm};
 use core::mem::MaybeUninit;
-use core::sync::atomic::AtomicU64;
 
 use vgg_edge_blob::winograd8::{Form, MAX_TILE, MAX_WINDOW};
 
-use super::neon::load_i32;
-use super::{GROUP, MAX_BATCH, Winograd8Input, Winograd8Output};
+use super::{GROUP, MAX_BATCH, Winograd8Input};
 
 /// Columns of the longest run.
 const MAX_COLUMNS: usize = MAX_BATCH * MAX_TILE + 2;
@@ -39,19 +37,8 @@ pub(super) fn input(run: &Winograd8Input<'_>, taps: &mut [i8]) {
     }
 }
 
-pub(super) fn output(run: &Winograd8Output<'_>) {
-    run.check();
-    // SAFETY: as in `input`.
-    unsafe {
-        match run.form {
-            Form::F23 => transform_output::<false>(run),
-            Form::F43 => transform_output::<true>(run),
-        }
-    }
-}
-
 /// Rows and columns of a tile, and of its taps.
-const fn sizes(f43: bool) -> (usize, usize) {
+pub(super) const fn sizes(f43: bool) -> (usize, usize) {
     if f43 { (4, 6) } else { (2, 4) }
 }
 
@@ -108,8 +95,8 @@ unsafe fn all_rows<const F43: bool>(rows: &[*const i8; MAX_WINDOW], columns: &[u
         // SAFETY: the caller's promise.
         unsafe {
             let taps = widening_taps::<F43>(load_column::<F43>(rows, column));
-            for i in 0..window {
-                neon::vst1q_s16(halves.add(i * GROUP), taps[i]);
+            for (i, tap) in taps.into_iter().enumerate().take(window) {
+                neon::vst1q_s16(halves.add(i * GROUP), tap);
             }
             halves = halves.add(MAX_WINDOW * GROUP);
         }
@@ -191,10 +178,18 @@ unsafe fn row_of_taps<const F43: bool, const OFFSET: bool>(
         }
         halves = halves.wrapping_add(tile * MAX_WINDOW * GROUP);
         taps = taps.wrapping_add(GROUP);
-        // SAFETY: does nothing. The compiler no longer sees that the next tile's first columns are this one's last: copies of
-        // registers take a vector pipe, loads do not.
-        unsafe { asm!("/* {0} */", inout(reg) halves, options(pure, nomem, nostack, preserves_flags)) };
+        halves = hidden(halves);
     }
+}
+
+/// `pointer`. The compiler no longer sees that a tile's first columns are the last of the one before: it would copy registers,
+/// which takes a vector pipe, where loads do not.
+#[inline]
+fn hidden(pointer: *const i16) -> *const i16 {
+    let mut address = pointer.addr();
+    // SAFETY: does nothing.
+    unsafe { asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
+    pointer.with_addr(address)
 }
 
 /// `B x` of i8 values.
@@ -274,109 +269,4 @@ fn opaque_three() -> neon::int8x8_t {
         asm!("movi {v:v}.8b, #3", v = out(vreg) three, options(pure, nomem, nostack, preserves_flags));
     }
     three
-}
-
-/// # Safety
-/// The run is checked.
-#[target_feature(enable = "neon")]
-unsafe fn transform_output<const F43: bool>(run: &Winograd8Output<'_>) {
-    let (tile, _) = sizes(F43);
-    let zero_point = neon::vdupq_n_s16(run.requant.zero_point.into());
-    let (bias, multiplier) = (load_i32(run.bias), load_i32(run.requant.multiplier));
-    let left_shift = load_i32(run.requant.shift).map(|s| neon::vnegq_s32(s));
-    for x in 0..run.n_columns {
-        let first = x % tile * run.column_stride + x / tile * GROUP;
-        let mut pixels = [[neon::vdupq_n_s32(0); 2]; MAX_TILE];
-        for half in 0..2 {
-            // SAFETY: the caller's promise: 8 sums behind every column of every row of taps.
-            let sums = unsafe { load_sums::<F43>(run, first + 4 * half, bias[half]) };
-            for (pixel, y) in pixels.iter_mut().zip(from_taps::<F43>(sums)) {
-                pixel[half] = neon::vrshlq_s32(neon::vqrdmulhq_s32(y, multiplier[half]), left_shift[half]);
-            }
-        }
-        for (y, [low, high]) in pixels.into_iter().enumerate().take(run.n_rows) {
-            let channels = neon::vqmovn_high_s32(neon::vqmovn_s32(low), high);
-            let word = neon::vreinterpret_u64_s8(neon::vqmovn_s16(neon::vqaddq_s16(channels, zero_point)));
-            let place = y * run.row_stride + x * run.pixel_stride;
-            store(&run.words[place], word);
-        }
-    }
-}
-
-/// A relaxed store; the compiler's goes through a general register, which takes a vector pipe.
-#[target_feature(enable = "neon")]
-#[inline]
-fn store(word: &AtomicU64, value: neon::uint64x1_t) {
-    // SAFETY: an atomic word is 8 aligned bytes that may be written at any time, and `str` of 8 aligned bytes is one access.
-    unsafe {
-        asm!("str {v:d}, [{p}]", v = in(vreg) value, p = in(reg) word.as_ptr(), options(nostack, preserves_flags));
-    }
-}
-
-/// 4 channels of a column of a tile at all rows of taps, the bias inside.
-///
-/// # Safety
-/// The run is checked; `first` is the place of the column's sum at row 0, channel 0 or 4.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn load_sums<const F43: bool>(
-    run: &Winograd8Output<'_>,
-    first: usize,
-    bias: neon::int32x4_t,
-) -> [neon::int32x4_t; MAX_WINDOW] {
-    let (tile, window) = sizes(F43);
-    let mut sums = [neon::vdupq_n_s32(0); MAX_WINDOW];
-    for (i, sum) in sums.iter_mut().enumerate().take(window) {
-        // SAFETY: the caller's promise.
-        *sum = unsafe { neon::vld1q_s32(run.sums.as_ptr().add(first + i * tile * run.column_stride)) };
-    }
-    sums[1] = neon::vaddq_s32(sums[1], bias);
-    sums
-}
-
-/// `A m`.
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) fn from_taps<const F43: bool>(m: [neon::int32x4_t; MAX_WINDOW]) -> [neon::int32x4_t; MAX_TILE] {
-    let [first, .., last] = inner_taps::<F43>(m);
-    if !F43 {
-        let zero = neon::vdupq_n_s32(0);
-        return [neon::vaddq_s32(first, m[0]), neon::vaddq_s32(last, m[3]), zero, zero];
-    }
-    let [_, y1, y2, _] = inner_taps::<F43>(m);
-    [neon::vaddq_s32(first, m[0]), y1, y2, neon::vaddq_s32(last, m[5])]
-}
-
-/// `A m` without the first and the last tap, which count once each: in the first and the last output (F23: 0 and 3).
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) fn inner_taps<const F43: bool>(m: [neon::int32x4_t; MAX_WINDOW]) -> [neon::int32x4_t; MAX_TILE] {
-    let (sum, difference) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
-    if !F43 {
-        return [sum, difference, sum, difference];
-    }
-    let [_, mut m1, m2, m3, m4, _] = m;
-    let (y0, y2, y3);
-    // SAFETY: registers only. 4 m3, 2 m4 and 2 m3 are halves and quarters of the eights, added as they are shifted (the proof
-    // bounds the eights). In one block, so that what is overwritten is not copied before.
-    unsafe {
-        asm!(
-            "add  {y2:v}.4s, {m1:v}.4s, {m2:v}.4s",
-            "sub  {m1:v}.4s, {m1:v}.4s, {m2:v}.4s",
-            "shl  {m2:v}.4s, {m3:v}.4s, #3",
-            "add  {y0:v}.4s, {y2:v}.4s, {m3:v}.4s",
-            "shl  {m3:v}.4s, {m4:v}.4s, #3",
-            "sub  {y3:v}.4s, {m1:v}.4s, {m4:v}.4s",
-            "shl  {m4:v}.4s, {m4:v}.4s, #2",
-            "ssra {y2:v}.4s, {m2:v}.4s, #1",
-            "add  {y0:v}.4s, {y0:v}.4s, {m3:v}.4s",
-            "ssra {m1:v}.4s, {m2:v}.4s, #2",
-            "add  {y3:v}.4s, {y3:v}.4s, {m2:v}.4s",
-            "ssra {y2:v}.4s, {m3:v}.4s, #2",
-            "sub  {m1:v}.4s, {m1:v}.4s, {m4:v}.4s",
-            m1 = inout(vreg) m1, m2 = inout(vreg) m2 => _, m3 = inout(vreg) m3 => _, m4 = inout(vreg) m4 => _,
-            y0 = out(vreg) y0, y2 = out(vreg) y2, y3 = out(vreg) y3, options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    [y0, m1, y2, y3]
 }
