@@ -19,7 +19,7 @@ use super::neon::{Finish, f16, prefetch};
 use super::{
     F16Strip, Kernel, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     WinogradInput, WinogradOutput, WinogradRow, dotprod_s4, dotprod_winograd8, neon_winograd,
-    neon_winograd_row, neon_winograd8, tiles,
+    neon_winograd_row, neon_winograd8, neon_winograd8_output, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-dotprod";
@@ -83,7 +83,7 @@ impl Kernel for Dotprod {
     }
 
     fn winograd8_output(&self, run: &Winograd8Output<'_>) {
-        neon_winograd8::output(run);
+        neon_winograd8_output::output(run);
     }
 }
 

@@ -17,7 +17,7 @@ use core::mem::MaybeUninit;
 
 use vgg_edge_blob::winograd8::{Form, MAX_TILE, MAX_WINDOW};
 
-use super::neon_winograd8::inner_taps;
+use super::neon_winograd8_output::inner_taps;
 use super::neon_winograd8_row::load_zeros;
 use super::{GROUP, MAX_BATCH, Winograd8Row};
 

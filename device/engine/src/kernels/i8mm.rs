@@ -20,7 +20,7 @@ use super::neon::{Finish, f16};
 use super::{
     F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     WinogradInput, WinogradOutput, WinogradRow, dotprod_s4, dotprod_winograd8, i8mm_blocks, i8mm_winograd8,
-    neon_winograd, neon_winograd_row, neon_winograd8, tiles,
+    neon_winograd, neon_winograd_row, neon_winograd8, neon_winograd8_output, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -78,7 +78,7 @@ impl Kernel for I8mm {
     }
 
     fn winograd8_output(&self, run: &Winograd8Output<'_>) {
-        neon_winograd8::output(run);
+        neon_winograd8_output::output(run);
     }
 
     fn winograd8_row_k8(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
