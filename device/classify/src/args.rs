@@ -95,8 +95,11 @@ pub(crate) struct Bench {
     /// Runs before the timed ones
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) warmup: usize,
+    /// Then run for so long without a pause, and compare the first and the last 10 seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) sustain: Option<NonZeroUsize>,
     /// Print the mean time of every layer, on stderr; with --json in the object
-    #[arg(long)]
+    #[arg(long, visible_alias = "layers")]
     pub(crate) profile: bool,
     /// Print one JSON object
     #[arg(long)]

@@ -1,7 +1,8 @@
-//! `classify bench`: exactly N timed runs of the network on one picture.
+//! `classify bench`: exactly N timed runs of the network on one picture; then, if asked, as many as a time takes.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -10,8 +11,10 @@ use vgg_edge_engine::Engine;
 use vgg_edge_engine::pool::Executor;
 
 use crate::args::Bench;
+use crate::board::{self, Board, Sensors};
 use crate::model::{self, ModelFile, milliseconds};
 use crate::output;
+use crate::sustain::{Sustained, sustained};
 
 /// What was measured; milliseconds.
 #[derive(Debug, Serialize)]
@@ -24,6 +27,13 @@ pub(crate) struct Measurement {
     pub(crate) p95: f32,
     pub(crate) min: f32,
     pub(crate) max: f32,
+    /// The cores that the threads may use.
+    pub(crate) cores: Vec<usize>,
+    /// With `--sustain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sustained: Option<Sustained>,
+    /// The board's sensors behind the first run, and behind the last one.
+    pub(crate) board: [Sensors; 2],
     /// With `--profile`.
     #[serde(flatten)]
     pub(crate) profile: Option<Profile>,
@@ -56,6 +66,8 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     for _ in 0..args.warmup {
         engine.run(&picture)?;
     }
+    let (board, cores) = (Board::here(), board::allowed_cores());
+    let before = board.sensors(&cores);
     let mut times = Vec::with_capacity(args.runs.get());
     let mut profile = vec![0u64; blob.n_layers()];
     for _ in 0..args.runs.get() {
@@ -65,6 +77,9 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
         profile.iter_mut().zip(engine.profile()).for_each(|(sum, ns)| *sum += ns);
     }
     times.sort_by(f32::total_cmp);
+    let sustained = args.sustain.map(|seconds| sustain(&mut engine, &picture, seconds)).transpose()?;
+    // Now: another run cools.
+    let after = board.sensors(&cores);
     // For programs the order of the steps, too, which takes another run.
     let for_programs = args.profile && args.json;
     let detail = for_programs.then(|| profiled(&mut engine, &picture, &profile, times.len())).transpose()?;
@@ -81,11 +96,25 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
             p95: quantile(&times, 0.95),
             min: quantile(&times, 0.0),
             max: quantile(&times, 1.0),
+            cores,
+            sustained,
+            board: [before, after],
             profile: detail,
         },
         args.json,
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs for `seconds`, and one run at least.
+fn sustain(engine: &mut Engine<'_>, picture: &[u8], seconds: NonZeroUsize) -> Result<Sustained> {
+    let limit = Duration::from_secs(seconds.get() as u64);
+    let (start, mut ends) = (Instant::now(), Vec::new());
+    while ends.last().is_none_or(|&end| end < limit.as_secs_f32()) {
+        engine.run(picture)?;
+        ends.push(start.elapsed().as_secs_f32());
+    }
+    Ok(sustained(&ends))
 }
 
 /// Mean times, and the order of the steps, which one more run tells.

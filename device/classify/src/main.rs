@@ -9,6 +9,7 @@
 
 mod args;
 mod bench;
+mod board;
 mod info;
 mod log;
 mod map;
@@ -16,6 +17,7 @@ mod model;
 mod output;
 mod picture;
 mod run;
+mod sustain;
 mod threads;
 mod verify;
 

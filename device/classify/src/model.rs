@@ -12,7 +12,11 @@ use vgg_edge_engine::pool::Pool;
 use vgg_edge_engine::{Engine, Options};
 
 use crate::args::EngineArgs;
+use crate::board::{self, Board};
 use crate::{map, threads};
+
+/// Larger caches gain no speed, but cost memory.
+const MAX_L2_BYTES: usize = 2 << 20;
 
 /// A mapped model file.
 pub(crate) struct ModelFile {
@@ -62,9 +66,18 @@ impl ModelFile {
         let clock = profile.then_some(nanoseconds as fn() -> u64);
         // Its first call reads the clock twice; now none of a run does.
         clock.map(|now| now());
-        Engine::new(blob, kernel, pool, Options { clock, ..Options::default() })
+        Engine::new(blob, kernel, pool, Options { clock, l2_bytes: l2_bytes(), ..Options::default() })
             .with_context(|| format!("cannot run {}", self.path.display()))
     }
+}
+
+/// The cache to plan for. On Arm the default, which is what boards' plans are counted with: there an emulator shows
+/// this machine's caches.
+fn l2_bytes() -> usize {
+    let default = Options::default().l2_bytes;
+    let core = board::allowed_cores().first().copied().unwrap_or(0);
+    let here = Board::here().l2_bytes(core).filter(|_| cfg!(target_arch = "x86_64"));
+    here.map_or(default, |bytes| bytes.clamp(default, MAX_L2_BYTES))
 }
 
 fn cannot_load(path: &Path) -> String {
@@ -81,7 +94,7 @@ pub(crate) fn kernel(args: &EngineArgs) -> Result<&'static dyn Kernel> {
 
 /// The threads asked for, or one for each big core.
 pub(crate) fn pool(args: &EngineArgs, kernel: &'static dyn Kernel) -> Result<Pool> {
-    let n_threads = threads::place(args.threads);
+    let n_threads = threads::place(&Board::here(), args.threads);
     defmt::info!(
         "classify {=str}: kernel {=str}, {=usize} threads",
         env!("CARGO_PKG_VERSION"),

@@ -17,6 +17,7 @@ use vgg_edge_engine::pool::{Executor, Pool};
 use vgg_edge_engine::{Engine, EngineError};
 
 use crate::bench::{Measurement, quantile};
+use crate::board::{Sensors, Throttled};
 use crate::info::{Facts, kind};
 use crate::model::ModelFile;
 use crate::run::{Answer, Found};
@@ -184,7 +185,42 @@ pub(crate) fn print_measurement(m: &Measurement, json: bool) -> Result<()> {
     print_line(format_args!(
         "median {:.3} ms, p95 {:.3} ms, min {:.3} ms, max {:.3} ms",
         m.median, m.p95, m.min, m.max
-    ))
+    ))?;
+    if let Some(s) = &m.sustained {
+        print_line(format_args!(
+            "sustained {:.1} s, {} runs: first {:.1} s {:.2} runs/s, last {:.1} s {:.2} runs/s, {:.1} % slower",
+            s.seconds,
+            s.runs,
+            s.part,
+            s.first,
+            s.part,
+            s.last,
+            s.slowdown * 100.0
+        ))?;
+    }
+    let [before, after] = m.board.each_ref().map(sensors);
+    match (before.is_empty() && after.is_empty(), before == after) {
+        (true, _) => Ok(()),
+        (_, true) => print_line(format_args!("board {after}")),
+        _ => print_line(format_args!("board before {before}; after {after}")),
+    }
+}
+
+/// What a board's sensors say; empty where it has none.
+pub(crate) fn sensors(sensors: &Sensors) -> String {
+    let mut words = Vec::new();
+    match (sensors.clock_mhz, sensors.max_clock_mhz) {
+        (Some(now), Some(max)) => words.push(format!("{now} of {max} MHz")),
+        (Some(now), None) => words.push(format!("{now} MHz")),
+        _ => {}
+    }
+    words.extend(sensors.temperature.map(|degrees| format!("{degrees:.1} degrees C")));
+    if let Some(Throttled { now, earlier }) = &sensors.throttled {
+        let list =
+            |reasons: &[&str]| if reasons.is_empty() { "no".to_owned() } else { reasons.join(" and ") };
+        words.push(format!("throttled now: {}, since the start: {}", list(now), list(earlier)));
+    }
+    words.join(", ")
 }
 
 pub(crate) fn print_facts(facts: &Facts<'_>, json: bool) -> Result<()> {

@@ -34,7 +34,7 @@ pub trait Executor: Sync {
     fn run(&self, n_tasks: usize, task: &(dyn Fn(usize) + Sync));
 }
 
-pub(crate) use chunks::{each_chunk, each_slot};
+pub(crate) use chunks::{each_chunk, each_chunk_and_slot, each_slot};
 
 #[allow(unsafe_code)]
 mod chunks {
@@ -78,6 +78,29 @@ mod chunks {
             let slot = Slot::take(&free);
             // SAFETY: the slot's bit is ours until `slot` is dropped.
             task(i, unsafe { chunks.chunk(slot.index as usize) });
+        });
+    }
+
+    /// A task that gets a chunk and a slot.
+    type WithSlot<'a, T, U> = dyn Fn(usize, &mut [T], &mut [U]) + Sync + 'a;
+
+    /// Calls `task(i, chunk, slot)` for the first `n_chunks` chunks of `len` values of `data`, as [`each_chunk`], each with
+    /// one of the chunks of `slots`, as [`each_slot`].
+    pub(crate) fn each_chunk_and_slot<T: Send, U: Send>(
+        executor: &dyn Executor,
+        (data, len): (&mut [T], usize),
+        slots: &mut [U],
+        shape: (usize, usize),
+        n_chunks: usize,
+        task: &WithSlot<'_, T, U>,
+    ) {
+        let (chunks, next) = (Chunks::new(data, len), AtomicUsize::new(0));
+        each_slot(executor, slots, shape, n_chunks, &|_, slot| {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i < n_chunks {
+                // SAFETY: `i` comes once.
+                task(i, unsafe { chunks.chunk(i) }, slot);
+            }
         });
     }
 

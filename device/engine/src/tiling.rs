@@ -149,13 +149,36 @@ impl Tiling {
         self.channels * n_tiles + ALIGN / self.sizes.value
     }
 
-    /// Tasks of a band of `n_batches`: `(parts of the groups, parts of the batches)`. Batches first: threads then
-    /// read the same weights at the same time. By row, groups only: each sum then has one owner.
+    /// Batches of a band of `n_tiles`: as few as there must be. Band by band they are the tasks, so that every thread
+    /// gets equally many, unless they would be too small to be worth their weights.
+    pub(crate) fn n_batches(&self, n_tiles: usize) -> usize {
+        let fewest = n_tiles.div_ceil(MAX_BATCH);
+        let even = fewest.next_multiple_of(self.n_threads.max(1));
+        if !self.by_row && n_tiles / even >= MAX_BATCH / 2 { even } else { fewest }
+    }
+
+    /// Tasks of a band of `n_batches`: `(parts of the groups, parts of the batches)`. Batches only, as long as there is
+    /// one for each thread: a thread then multiplies the values that it made, and all read the same weights at the
+    /// same time. Groups first by row, where each sum then has one owner, and where weights are much more than values:
+    /// no two threads read the same ones. Groups are parted where their pixels' cache lines end, as long as there is a
+    /// part for each thread: two threads that write one line wait for each other.
     pub(crate) fn parts(&self, n_batches: usize) -> (usize, usize) {
-        let wanted = if self.n_threads == 1 { 1 } else { self.n_threads * TASKS_PER_THREAD };
-        let of_batches = if self.by_row { 1 } else { n_batches.min(wanted) };
-        let of_groups = if self.by_row { wanted.min(2 * self.n_threads) } else { wanted / of_batches };
-        (of_groups.clamp(1, self.n_groups), of_batches)
+        if self.n_threads == 1 {
+            return (1, 1);
+        }
+        let n_lines = self.n_groups.div_ceil(ALIGN / GROUP);
+        let of_groups = |enough: usize, n: usize| {
+            let most = if n_lines >= enough { n_lines } else { self.n_groups };
+            n.clamp(1, most)
+        };
+        let heavy = n_lines >= self.n_threads && self.weight_bytes() > 4 * self.values_of(self.band);
+        if self.by_row || heavy {
+            return (of_groups(self.n_threads, 2 * self.n_threads), 1);
+        }
+        let wanted = self.n_threads * TASKS_PER_THREAD;
+        let of_batches = n_batches.min(wanted);
+        let enough = self.n_threads.div_ceil(of_batches);
+        (if enough == 1 { 1 } else { of_groups(enough, wanted / of_batches) }, of_batches)
     }
 
     /// Sums that are in use at a time, band by band: a task's on each thread.
@@ -171,13 +194,13 @@ impl Tiling {
 
     /// Bytes of all values, a multiple of a cache line.
     pub(crate) fn values_bytes(&self) -> usize {
-        let n_batches = self.band.div_ceil(MAX_BATCH);
+        let n_batches = self.n_batches(self.band);
         (self.sizes.value * n_batches * self.batch_len(self.band.div_ceil(n_batches))).next_multiple_of(ALIGN)
     }
 
     /// Bytes of all sums.
     pub(crate) fn sums_bytes(&self) -> usize {
-        let n_batches = self.band.div_ceil(MAX_BATCH);
+        let n_batches = self.n_batches(self.band);
         // Band by band, a smaller band may have a wider batch.
         let (n, widest) = match self.by_row {
             true => (self.parts(n_batches).0, self.band.div_ceil(n_batches)),
@@ -285,7 +308,7 @@ mod tests {
                 for n_threads in [1, 2, 3, 4, 100] {
                     let t = tiling(channels, outputs, n_tiles, l2, n_threads);
                     for n in (1..=t.band).rev().take(40).chain(1..=t.band.min(40)) {
-                        let n_batches = n.div_ceil(MAX_BATCH);
+                        let n_batches = t.n_batches(n);
                         let widest = n.div_ceil(n_batches);
                         let (of_groups, of_batches) = t.parts(n_batches);
                         let owners = if t.by_row { of_groups } else { t.n_slots() };

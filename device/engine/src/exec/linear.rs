@@ -13,6 +13,8 @@ use crate::plan::{Buffer, Step};
 
 /// Tasks handed out for every thread: enough that threads end together, few enough that handing out is free.
 const TASKS_PER_THREAD: usize = 4;
+/// Weights that stay in a core's second level cache beside the pixels, bytes.
+const SMALL_WEIGHTS: usize = 128 << 10;
 
 /// How a step is cut into tasks: `group_parts x row_parts`.
 struct Cut {
@@ -23,11 +25,17 @@ struct Cut {
 }
 
 impl Cut {
-    /// Groups first: threads then share no weights, and each one's weights stay in its own cache.
-    fn new(n_groups: usize, n_rows: usize, n_threads: usize) -> Self {
+    /// Groups first: threads then share no weights, and each one's weights stay in its own cache. Rows first where all
+    /// weights (of `weight_bytes`) stay there anyway: threads then write no cache line together.
+    fn new(n_groups: usize, n_rows: usize, weight_bytes: usize, n_threads: usize) -> Self {
         let wanted = if n_threads == 1 { 1 } else { n_threads * TASKS_PER_THREAD };
-        let group_parts = n_groups.min(wanted);
-        let row_parts = (wanted / group_parts).clamp(1, n_rows);
+        let (group_parts, row_parts) = if weight_bytes <= SMALL_WEIGHTS {
+            let row_parts = n_rows.min(wanted);
+            ((wanted / row_parts).clamp(1, n_groups), row_parts)
+        } else {
+            let group_parts = n_groups.min(wanted);
+            (group_parts, (wanted / group_parts).clamp(1, n_rows))
+        };
         Self { n_groups, n_rows, group_parts, row_parts }
     }
 
@@ -74,7 +82,7 @@ impl Context<'_, '_> {
             pixel * stride + group * group_words
         };
         let filter = |group: usize| group * n_runs * run_len * GROUP..(group + 1) * n_runs * run_len * GROUP;
-        let cut = Cut::new(n_groups, step.n_rows, self.executor.n_threads());
+        let cut = Cut::new(n_groups, step.n_rows, linear.weights.len(), self.executor.n_threads());
         match linear.weights {
             Weights::S8 { data, params } => {
                 let from = <[i8]>::ref_from_bytes(from).unwrap_or(&[]);

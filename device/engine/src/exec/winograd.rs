@@ -47,9 +47,10 @@ struct Batch {
 }
 
 impl<'a> Band<'a> {
-    fn new(step: &'a Step, tile: usize, first: usize, n_tiles: usize) -> Self {
-        let n_batches = n_tiles.div_ceil(MAX_BATCH);
-        Self { step, tile, first, n_tiles, n_batches, widest: n_tiles.div_ceil(n_batches) }
+    fn new(step: &'a Step, tiling: &Tiling, first: usize, n_tiles: usize) -> Self {
+        let n_batches = tiling.n_batches(n_tiles);
+        let widest = n_tiles.div_ceil(n_batches);
+        Self { step, tile: tiling.sizes.tile, first, n_tiles, n_batches, widest }
     }
 
     /// Batch `index`, as even as [`tiles`] cuts.
@@ -89,10 +90,22 @@ impl Context<'_, '_> {
         let sums = <[i32]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
         let (sizes, window) = (tiling.sizes, tiling.sizes.window);
         for (first, n) in tiling.bands(sizes.n_tiles(step.n_rows, step.target.width)) {
-            let band = Band::new(step, sizes.tile, first, n);
+            let band = Band::new(step, tiling, first, n);
             let (of_groups, of_batches) = tiling.parts(band.n_batches);
             let batch_len = tiling.batch_len(band.widest);
             let task_len = tiling.task_len(band.n_batches, band.widest);
+            if !tiling.by_row && of_groups == 1 && of_batches == band.n_batches {
+                // A batch from its windows to its pixels on one thread: no other one waits for its values.
+                let (rows, shape) = (0..window, (task_len, tiling.n_slots()));
+                let task = |index: usize, values: &mut [A::Value], sums: &mut [i32]| {
+                    self.input(&band, band.batch(index), &rows, (layer, tiling), from, values);
+                    let whole = (0..tiling.n_groups, index..index + 1, &rows);
+                    self.multiply(&band, (layer, tiling), whole, (values, index), sums, to);
+                };
+                let values = (&mut *values, batch_len);
+                pool::each_chunk_and_slot(self.executor, values, sums, shape, band.n_batches, &task);
+                continue;
+            }
             let n_rows = if tiling.by_row { 1 } else { window };
             for first_row in (0..window).step_by(n_rows) {
                 let rows = first_row..first_row + n_rows;
@@ -103,7 +116,8 @@ impl Context<'_, '_> {
                 let task = |task: usize, sums: &mut [i32]| {
                     let groups = part(task / of_batches, of_groups, tiling.n_groups);
                     let batches = part(task % of_batches, of_batches, band.n_batches);
-                    self.multiply(&band, (layer, tiling), (groups, batches, &rows), (values, sums), to);
+                    let what = (groups, batches, &rows);
+                    self.multiply(&band, (layer, tiling), what, (values, 0), sums, to);
                 };
                 if tiling.by_row {
                     pool::each_chunk(self.executor, sums, task_len, of_groups, &task);
@@ -150,13 +164,15 @@ impl Context<'_, '_> {
         }
     }
 
-    /// Multiplies groups times batches at some rows of taps; behind the last row, stores their pixels.
+    /// Multiplies groups times batches at some rows of taps; behind the last row, stores their pixels. `values` begin
+    /// with those of batch `first`.
     fn multiply<A: Arithmetic>(
         &self,
         band: &Band<'_>,
         (layer, tiling): (&A, &Tiling),
         (groups, batches, tap_rows): (Range<usize>, Range<usize>, &Range<usize>),
-        (values, sums): (&[A::Value], &mut [i32]),
+        (values, first): (&[A::Value], usize),
+        sums: &mut [i32],
         to: &[AtomicU64],
     ) {
         let unit_len = tiling.unit_len(band.widest);
@@ -167,11 +183,11 @@ impl Context<'_, '_> {
                 let batch = band.batch(if forth { i } else { batches.start + batches.end - 1 - i });
                 // By row, all units of the task are kept; by band, one after the other uses the same memory.
                 let unit = (group - groups.start) * band.n_batches + batch.index;
+                let values = &values[(batch.index - first) * tiling.batch_len(band.widest)..];
                 let sums = &mut sums[if tiling.by_row { unit * unit_len } else { 0 }..][..unit_len];
                 let tap_stride = tiling.tap_len(batch.n_tiles);
                 let row_len = tiling.sizes.window * tap_stride;
                 let columns_len = tiling.sizes.tile * batch.n_tiles * GROUP;
-                let values = &values[batch.index * tiling.batch_len(band.widest)..];
                 for (nth, row) in tap_rows.clone().enumerate() {
                     let row_of_taps = RowOfTaps {
                         values: &values[nth * row_len..][..row_len],

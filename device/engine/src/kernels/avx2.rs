@@ -15,8 +15,8 @@ use core::arch::x86_64 as avx;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
-    F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
-    avx2_winograd, tiles,
+    F16Strip, GROUP, Kernel, Requant, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
+    WinogradInput, WinogradOutput, WinogradRow, avx2_winograd, avx2_winograd8, tiles,
 };
 
 pub(super) const NAME: &str = "x86_64-s8-avx2";
@@ -100,6 +100,24 @@ impl Kernel for Avx2 {
         // SAFETY: as in `winograd_input`.
         unsafe { avx2_winograd::output(tile) };
     }
+
+    fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {
+        run.check(taps);
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd8::input(run, taps) };
+    }
+
+    fn winograd8_row(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        row.check(sums);
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd8::row(row, sums) };
+    }
+
+    fn winograd8_output(&self, run: &Winograd8Output<'_>) {
+        run.check();
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd8::output(run) };
+    }
 }
 
 /// One tile of `P` pixels.
@@ -145,19 +163,27 @@ unsafe fn s8_tile<const P: usize>(strip: &S8Strip<'_>, first: usize, out: &S8Out
     }
 }
 
+/// `(2 a b + 2^31) >> 32` of 8 values: the rounded product with a Q31 factor that is not negative.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn rdmulh32(a: avx::__m256i, b: avx::__m256i) -> avx::__m256i {
+    let half = avx::_mm256_set1_epi64x(1 << 30);
+    let odd = |v| avx::_mm256_srli_epi64::<32>(v);
+    let even = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(a, b), half);
+    let odds = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(odd(a), odd(b)), half);
+    // Bits 31..63 of every product, moved to where its channel's 32 bits are.
+    avx::_mm256_blend_epi32::<0b1010_1010>(
+        avx::_mm256_srli_epi64::<31>(even),
+        avx::_mm256_slli_epi64::<1>(odds),
+    )
+}
+
 /// Requantizes 8 accumulators: the output word.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn requantized(acc: avx::__m256i, requant: &Requant<'_>) -> u64 {
     let (multiplier, shift) = (load_i32(requant.multiplier), load_i32(requant.shift));
-    let half = avx::_mm256_set1_epi64x(1 << 30);
-    let odd = |v| avx::_mm256_srli_epi64::<32>(v);
-    let even = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(acc, multiplier), half);
-    let odds = avx::_mm256_add_epi64(avx::_mm256_mul_epi32(odd(acc), odd(multiplier)), half);
-    // Bits 31..63 of every product, moved to where its channel's 32 bits are.
-    let even = avx::_mm256_srli_epi64::<31>(even);
-    let odds = avx::_mm256_slli_epi64::<1>(odds);
-    let high = avx::_mm256_blend_epi32::<0b1010_1010>(even, odds);
+    let high = rdmulh32(acc, multiplier);
     // 2^(shift - 1), and 0 for shift 0.
     let round = avx::_mm256_srli_epi32::<1>(avx::_mm256_sllv_epi32(avx::_mm256_set1_epi32(1), shift));
     let rounded = avx::_mm256_srav_epi32(avx::_mm256_add_epi32(high, round), shift);

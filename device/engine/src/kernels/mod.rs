@@ -42,6 +42,8 @@ macro_rules! cpu_has {
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_winograd;
+#[cfg(target_arch = "x86_64")]
+mod avx2_winograd8;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
