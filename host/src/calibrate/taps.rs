@@ -209,8 +209,8 @@ mod tests {
         let (a, b) = (map(), map());
         for form in Form::ALL {
             let (mut ab, mut ba) = (TapStats::new(form, channels), TapStats::new(form, channels));
-            [&a, &b].map(|map| ab.add(map, height, width));
-            [&b, &a].map(|map| ba.add(map, height, width));
+            [&a, &b].iter().for_each(|map| ab.add(map, height, width));
+            [&b, &a].iter().for_each(|map| ba.add(map, height, width));
             assert_eq!(ab, ba);
             let value = |map: &[i16], y: isize, x: isize, c: usize| {
                 let inside = y >= 0 && x >= 0 && y < height as isize && x < width as isize;
