@@ -554,6 +554,8 @@ fn kernels_md_describes_these_files() {
         ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
         ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
         ("avx2_winograd.rs", include_str!("../src/kernels/avx2_winograd.rs")),
+        ("avx2_winograd8.rs", include_str!("../src/kernels/avx2_winograd8.rs")),
+        ("avx512vnni.rs", include_str!("../src/kernels/avx512vnni.rs")),
     ];
     let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
     let rows = files.map(|(name, text)| {
