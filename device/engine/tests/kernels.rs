@@ -557,6 +557,8 @@ fn kernels_md_describes_these_files() {
         ("dotprod_s4.rs", include_str!("../src/kernels/dotprod_s4.rs")),
         ("avx2_s4.rs", include_str!("../src/kernels/avx2_s4.rs")),
         ("avx2_winograd.rs", include_str!("../src/kernels/avx2_winograd.rs")),
+        ("avx2_winograd8.rs", include_str!("../src/kernels/avx2_winograd8.rs")),
+        ("avx512vnni.rs", include_str!("../src/kernels/avx512vnni.rs")),
     ];
     let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
     let rows = files.map(|(name, text)| {

@@ -68,25 +68,8 @@ impl Kernel for Avx2 {
 
     fn f16(&self, strip: &F16Strip<'_>) {
         strip.check();
-        for (first, width) in tiles(strip.n_pixels, F16_PIXELS) {
-            // SAFETY: as in `s8`.
-            unsafe {
-                match width {
-                    1 => f16_tile::<1>(strip, first),
-                    2 => f16_tile::<2>(strip, first),
-                    3 => f16_tile::<3>(strip, first),
-                    4 => f16_tile::<4>(strip, first),
-                    5 => f16_tile::<5>(strip, first),
-                    6 => f16_tile::<6>(strip, first),
-                    7 => f16_tile::<7>(strip, first),
-                    8 => f16_tile::<8>(strip, first),
-                    9 => f16_tile::<9>(strip, first),
-                    10 => f16_tile::<10>(strip, first),
-                    11 => f16_tile::<11>(strip, first),
-                    _ => f16_tile::<F16_PIXELS>(strip, first),
-                }
-            }
-        }
+        // SAFETY: as in `s8`.
+        unsafe { f16(strip) };
     }
 
     fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
@@ -208,6 +191,33 @@ pub(super) fn finish(acc: avx::__m256i, p: usize, out: &S8Output<'_>) {
             words[p * stride].store(requantized(acc, &requant), Relaxed);
         }
         S8Output::Accumulators(words) => store_pairs(&words[p * 4..p * 4 + 4], acc),
+    }
+}
+
+/// A strip with f16 weights.
+///
+/// # Safety
+/// The CPU has AVX2, FMA and F16C; the strip is checked.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn f16(strip: &F16Strip<'_>) {
+    for (first, width) in tiles(strip.n_pixels, F16_PIXELS) {
+        // SAFETY: the caller's promise; the tile's pixels are the strip's.
+        unsafe {
+            match width {
+                1 => f16_tile::<1>(strip, first),
+                2 => f16_tile::<2>(strip, first),
+                3 => f16_tile::<3>(strip, first),
+                4 => f16_tile::<4>(strip, first),
+                5 => f16_tile::<5>(strip, first),
+                6 => f16_tile::<6>(strip, first),
+                7 => f16_tile::<7>(strip, first),
+                8 => f16_tile::<8>(strip, first),
+                9 => f16_tile::<9>(strip, first),
+                10 => f16_tile::<10>(strip, first),
+                11 => f16_tile::<11>(strip, first),
+                _ => f16_tile::<F16_PIXELS>(strip, first),
+            }
+        }
     }
 }
 

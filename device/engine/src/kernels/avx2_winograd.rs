@@ -105,11 +105,19 @@ unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
             *taps = multiply::<P>(x, w, row.channels);
         }
     }
-    let [t0, t1, t2, t3, t4, t5] = &taps;
+    columns(&taps, sums);
+}
+
+/// Transforms the sums of a row of taps of `P` tiles, a column after the other.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn columns<const P: usize>(taps: &[[avx::__m256i; P]; WINDOW], sums: &mut [i32]) {
+    let [t0, t1, t2, t3, t4, t5] = taps;
     for (p, &m0) in t0.iter().enumerate() {
         for (x, column) in from_taps([m0, t1[p], t2[p], t3[p], t4[p], t5[p]]).into_iter().enumerate() {
-            // SAFETY: `check` found places for 4 columns.
-            unsafe { avx::_mm256_storeu_si256(sums.as_mut_ptr().add((x * P + p) * GROUP).cast(), column) };
+            let place = &mut sums[(x * P + p) * GROUP..][..GROUP];
+            // SAFETY: 8 places.
+            unsafe { avx::_mm256_storeu_si256(place.as_mut_ptr().cast(), column) };
         }
     }
 }
@@ -126,17 +134,11 @@ unsafe fn multiply<const P: usize>(
     channels: usize,
 ) -> [avx::__m256i; P] {
     let mut acc = [avx::_mm256_setzero_si256(); P];
-    let interleave = avx::_mm256_broadcastsi128_si256(avx::_mm_setr_epi8(
-        0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
-    ));
     for _ in 0..channels / GROUP {
         for k in (0..GROUP).step_by(2) {
             // SAFETY: the caller's promise.
             unsafe {
-                // [k: o0..3 | k+1: o0..3 | k: o4..7 | k+1: o4..7], then pairs.
-                let weights =
-                    avx::_mm256_permute4x64_epi64::<0b11_01_10_00>(avx::_mm256_loadu_si256(w.cast()));
-                let weights = avx::_mm256_shuffle_epi8(weights, interleave);
+                let weights = pairs(avx::_mm256_loadu_si256(w.cast()));
                 w = w.add(2 * GROUP);
                 for (p, acc) in acc.iter_mut().enumerate() {
                     let pair = x.add(p * GROUP + k).cast::<i32>().read_unaligned();
@@ -148,6 +150,17 @@ unsafe fn multiply<const P: usize>(
         x = x.wrapping_add(P * GROUP);
     }
     acc
+}
+
+/// `[2 channels][8 outputs]` to `[8 outputs][2 channels]`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn pairs(weights: avx::__m256i) -> avx::__m256i {
+    let interleave = avx::_mm256_broadcastsi128_si256(avx::_mm_setr_epi8(
+        0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
+    ));
+    // [k: o0..3 | k+1: o0..3 | k: o4..7 | k+1: o4..7], then pairs.
+    avx::_mm256_shuffle_epi8(avx::_mm256_permute4x64_epi64::<0b11_01_10_00>(weights), interleave)
 }
 
 /// # Safety

@@ -49,6 +49,8 @@ mod avx2_s4;
 mod avx2_winograd;
 #[cfg(target_arch = "x86_64")]
 mod avx2_winograd8;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -103,6 +105,12 @@ pub static TABLE: &[Row] = &[
     Row { name: dotprod::NAME, summary: "Armv8.2 8-bit dot product (sdot)", detect: dotprod::detect },
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Row { name: neon::NAME, summary: "Armv8.0 baseline (smull, smlal, sadalp)", detect: neon::detect },
+    #[cfg(target_arch = "x86_64")]
+    Row {
+        name: avx512vnni::NAME,
+        summary: "AVX-512 VNNI and VL (vpdpbusd, vpdpwssd)",
+        detect: avx512vnni::detect,
+    },
     #[cfg(target_arch = "x86_64")]
     Row { name: avx2::NAME, summary: "AVX2, FMA and F16C (vpmaddwd)", detect: avx2::detect },
     Row { name: scalar::NAME, summary: "the specification, portable", detect: scalar::detect },
