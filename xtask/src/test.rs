@@ -1,9 +1,10 @@
 //! `test` and `ci`: everything the project checks; one list of jobs, every failure told.
 //!
 //! ```text
-//! fmt  clippy  host  no-std  board  models  counts, then for each emulated CPU: kernels, parity
+//! fmt  clippy  host  no-std  memory  board  models  counts, then for each emulated CPU: kernels, parity
 //! ```
 
+use std::env::consts::ARCH;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -32,6 +33,8 @@ enum Check {
     Cargo(&'static str),
     /// The crates of the device that need no operating system, for an Arm that has none.
     NoStd,
+    /// The kernels of this machine, a part at a time, under a program that sees every access out of bounds.
+    Memory,
     /// The board's program, as shipped.
     Board,
     /// Models of the bundled network, and of VGG16 where its weights are, for the parity jobs.
@@ -51,6 +54,7 @@ fn jobs() -> Vec<(String, Check)> {
         ("clippy".to_owned(), Check::Cargo("clippy --workspace --all-targets -- -D warnings")),
         ("host".to_owned(), Check::Cargo("test --workspace --no-fail-fast")),
         ("no-std".to_owned(), Check::NoStd),
+        ("memory".to_owned(), Check::Memory),
         ("board".to_owned(), Check::Board),
         ("models".to_owned(), Check::Models),
         ("counts".to_owned(), Check::Counts),
@@ -62,10 +66,13 @@ fn jobs() -> Vec<(String, Check)> {
     jobs
 }
 
+/// Sees accesses out of bounds and values that nobody wrote; Debian's package `valgrind`.
+const VALGRIND: &str = "valgrind";
+
 enum Outcome {
     Passed(Duration),
     Failed(Duration, String),
-    Skipped,
+    Skipped(&'static str),
 }
 
 /// Runs the jobs. With `ci` a job that cannot run has failed.
@@ -82,16 +89,16 @@ pub(crate) fn run(args: &Args, ci: bool) -> anyhow::Result<ExitCode> {
         }
     }
     let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|wanted| name.starts_with(wanted));
-    let emulator = shell::has(EMULATOR);
     let mut results = Vec::new();
     for (name, check) in all.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("\n== {name}");
-        let emulated = matches!(check, Check::Counts | Check::Kernels(_) | Check::Parity(_));
         let start = Instant::now();
-        let outcome = match (emulated && !emulator, ci) {
-            (true, false) => Outcome::Skipped,
-            (true, true) => Outcome::Failed(start.elapsed(), format!("{EMULATOR} is not on the path")),
-            (false, _) => match check.run(ci) {
+        let outcome = match (check.needs().filter(|program| !shell::has(program)), ci) {
+            (Some(program), false) => Outcome::Skipped(program),
+            (Some(program), true) => {
+                Outcome::Failed(start.elapsed(), format!("{program} is not on the path"))
+            }
+            (None, _) => match check.run(ci) {
                 Ok(()) => Outcome::Passed(start.elapsed()),
                 Err(error) => {
                     eprintln!("error: {error:#}");
@@ -112,19 +119,30 @@ fn summary(results: &[(&String, Outcome)]) -> ExitCode {
         let seconds = |time: &Duration| format!("{:7.1} s", time.as_secs_f64());
         match outcome {
             Outcome::Passed(time) => eprintln!("{name:20} ok      {}", seconds(time)),
-            Outcome::Skipped => eprintln!("{name:20} skipped           {EMULATOR} is not on the path"),
+            Outcome::Skipped(program) => {
+                eprintln!("{name:20} skipped           {program} is not on the path")
+            }
             Outcome::Failed(time, why) => {
                 n_failed += 1;
                 eprintln!("{name:20} FAILED  {}  {why}", seconds(time));
             }
         }
     }
-    let skipped = results.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped)).count();
+    let skipped = results.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_))).count();
     eprintln!("\n{} jobs: {n_failed} failed, {skipped} skipped", results.len());
     if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Check {
+    /// The program that the job runs under, if any.
+    fn needs(&self) -> Option<&'static str> {
+        match self {
+            Check::Memory => Some(VALGRIND),
+            Check::Counts | Check::Kernels(_) | Check::Parity(_) => Some(EMULATOR),
+            _ => None,
+        }
+    }
+
     fn run(&self, ci: bool) -> anyhow::Result<()> {
         let cargo = |words: &str| {
             let mut command = shell::command(&format!("cargo {words}"));
@@ -140,6 +158,22 @@ impl Check {
                 shell::add_target(target)?;
                 let crates = "-p vgg-edge-blob -p vgg-edge-engine --no-default-features";
                 shell::run(&mut cargo(&format!("build {crates} --target {target}")))
+            }
+            Check::Memory => {
+                let runner = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", ARCH.to_uppercase());
+                for tests in [
+                    "--test kernels --test winograd --test winograd8",
+                    // A whole network in bands, on several threads.
+                    "--test executor int8_winograd",
+                ] {
+                    let mut command = cargo(&format!("test -p vgg-edge-engine {tests}"));
+                    command
+                        .env(&runner, format!("{VALGRIND} --quiet --error-exitcode=99"))
+                        // Those of the panics that tests expect take minutes there.
+                        .env("RUST_BACKTRACE", "0");
+                    shell::run(&mut command)?;
+                }
+                Ok(())
             }
             Check::Board => {
                 shell::add_target(BOARD_TARGET)?;
