@@ -166,3 +166,8 @@ pub fn vgg_of_two_blocks(scheme: Scheme) -> NewModel {
     model.golden = Some((picture, logits));
     model
 }
+
+/// The int8 network of [`vgg_of_two_blocks`] with Winograd wherever the format has it; its self-test is the same.
+pub fn winograd_of_two_blocks() -> NewModel {
+    networks::winograd_twin(vgg_of_two_blocks(Scheme::Int8))
+}

@@ -12,13 +12,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vgg_edge_blob::{AlignedBytes, Blob, NewModel, Scheme, write};
+use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Layout, NewModel, Scheme, write};
 use vgg_edge_engine::image::{Limits, decode, prepare};
 use vgg_edge_engine::kernels::{by_name, variant};
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::topk::{softmax, top_k};
 use vgg_edge_engine::{Engine, Options};
-use vgg_edge_tests::{TempDir, classify, files, run, temp_dir, vgg_of_two_blocks, workspace_root};
+use vgg_edge_tests::{
+    TempDir, classify, files, run, temp_dir, vgg_of_two_blocks, winograd_of_two_blocks, workspace_root,
+};
+
+/// The random model with exact Winograd, made for CPUs without dot products.
+const WINOGRAD: &str = "random.winograd.vgg";
 
 /// Thread counts, none of which may change a bit.
 const THREADS: [&str; 3] = ["1", "2", "4"];
@@ -27,15 +32,19 @@ const THREADS: [&str; 3] = ["1", "2", "4"];
 fn models() -> (TempDir, Vec<PathBuf>) {
     let dir = temp_dir();
     let mut models = Vec::new();
-    for (scheme, name) in [(Scheme::Int8, "random.int8.vgg"), (Scheme::F16, "random.f16.vgg")] {
+    for (model, name) in [
+        (vgg_of_two_blocks(Scheme::Int8), "random.int8.vgg"),
+        (vgg_of_two_blocks(Scheme::F16), "random.f16.vgg"),
+        (winograd_of_two_blocks(), WINOGRAD),
+    ] {
         let path = dir.path().join(name);
-        save(vgg_of_two_blocks(scheme), &path);
+        save(model, &path);
         models.push(path);
     }
     if let Some(folder) = std::env::var_os("VGG_EDGE_MODELS").map(PathBuf::from) {
         let more = files(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "vgg"));
         models.extend(more);
-        assert!(models.len() > 2, "{}: no model", folder.display());
+        assert!(models.len() > 3, "{}: no model", folder.display());
     }
     (dir, models)
 }
@@ -52,6 +61,17 @@ fn kernels(model: &Path) -> Vec<String> {
     assert_eq!(ran.code, Some(0), "{}: {ran:?}", model.display());
     let names = ran.stdout.lines().filter_map(|line| line.strip_prefix("self-test  ok, "));
     names.map(str::to_owned).collect()
+}
+
+/// Whether `kernel` repacks layers of the blob.
+fn repacks(blob: &Blob<'_>, kernel: &str) -> bool {
+    let wanted: &[Layout] = match variant(kernel) {
+        "dotprod" => &[Layout::S16W36O8],
+        "i8mm" => &[Layout::S16W36O8, Layout::S8O8K4],
+        _ => &[],
+    };
+    let repacked = |op: &LayerOp<'_>| matches!(op, LayerOp::Conv { linear, .. } if wanted.contains(&linear.weights.layout()));
+    blob.layers().any(|layer| repacked(&layer.op))
 }
 
 /// Pictures of several sizes and kinds.
@@ -115,11 +135,17 @@ fn every_kernel_and_thread_count_gives_this_machines_answers() {
         let blob = Blob::parse(bytes.as_slice()).expect("a model");
         let expected: Vec<_> = pictures.iter().map(|picture| answer(&blob, picture)).collect();
         for kernel in kernels(model) {
+            let warnings = usize::from(repacks(&blob, &kernel));
             for threads in THREADS {
                 let mut program = classify();
                 program.args(["run", "--json", "--kernel", &kernel, "--threads", threads]);
                 let ran = run(program.arg(model).args(&pictures));
-                assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{program:?}");
+                assert_eq!(
+                    (ran.code, ran.stderr.lines().count()),
+                    (Some(0), warnings),
+                    "{program:?}: {ran:?}"
+                );
+                assert!(warnings == 0 || ran.stderr.starts_with("warning: "), "{program:?}: {ran:?}");
                 let found = answers(&ran.stdout);
                 assert_eq!(found.len(), expected.len(), "{program:?}");
                 for ((found, expected), picture) in found.iter().zip(&expected).zip(&pictures) {
@@ -153,6 +179,41 @@ fn every_kernel_and_thread_count_repeats_large_models_self_tests() {
                 println!("{}: {kernel}, {threads} threads", model.file_name().unwrap_or_default().display());
             }
         }
+    }
+}
+
+/// One line says what was repacked, and an option keeps the file's algorithm; the answers are the same.
+#[test]
+fn repacking_is_said_in_one_line_and_changes_no_answer() {
+    let dir = temp_dir();
+    let path = dir.path().join(WINOGRAD);
+    save(winograd_of_two_blocks(), &path);
+    let picture = pictures().swap_remove(0);
+    for kernel in kernels(&path) {
+        let with = |more: &[&str]| {
+            let mut program = classify();
+            let ran = run(program.args(["run", "--kernel", &kernel]).args(more).arg(&path).arg(&picture));
+            assert_eq!(ran.code, Some(0), "{program:?}: {ran:?}");
+            ran
+        };
+        let (repacked, as_it_is) = (with(&[]), with(&["--no-repack"]));
+        let line = format!(
+            "warning: {}: made for another CPU, 3 layers repacked for {kernel} (s16-w36o8 to s8-o8k4, 10 KiB); --no-repack runs them as they are\n",
+            path.display()
+        );
+        match variant(&kernel) {
+            "dotprod" => assert_eq!(repacked.stderr, line),
+            // The directly used layers as well, in the layout for matrix products.
+            "i8mm" => {
+                let lines: Vec<&str> = repacked.stderr.lines().collect();
+                assert_eq!(lines.len(), 1, "{lines:?}");
+                assert!(lines[0].contains("s16-w36o8 to s8-o8k8"), "{lines:?}");
+                assert!(lines[0].ends_with("; --no-repack runs them as they are"), "{lines:?}");
+            }
+            _ => assert_eq!(repacked.stderr, ""),
+        }
+        assert_eq!(as_it_is.stderr, "", "{kernel}");
+        assert_eq!(repacked.stdout, as_it_is.stdout, "{kernel}");
     }
 }
 

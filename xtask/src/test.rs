@@ -186,7 +186,7 @@ impl Check {
             }
             Check::Kernels(cpu) => {
                 shell::add_target(BOARD_TARGET)?;
-                let tests = "test -p vgg-edge-engine --test kernels --test executor --target";
+                let tests = "test -p vgg-edge-engine --test kernels --test executor --test repack --target";
                 let mut command = cargo(&format!("{tests} {BOARD_TARGET} -- --nocapture"));
                 command
                     .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER", emulate(cpu))

@@ -5,7 +5,7 @@ use crate::layout::{
     F16Params, GROUP, Header, LayerRecord, MAX_MAP_VALUES, MAX_ROWS, MAX_SIDE, NONE, S8Params, SectionRecord,
     padded,
 };
-use crate::model::{Algorithm, Padding, S8Layout, Scheme, Shape};
+use crate::model::{Algorithm, Layout, Padding, S8Layout, Scheme, Shape};
 use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
@@ -19,14 +19,12 @@ pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
-pub(crate) const LAYOUT_S8_O8K4: u8 = S8Layout::K4 as u8;
-pub(crate) const LAYOUT_S8_O8K8: u8 = S8Layout::K8 as u8;
-pub(crate) const LAYOUT_F16_O8: u8 = 2;
-pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
-pub(crate) const LAYOUT_S8_W16O8K4: u8 = 5;
-pub(crate) const LAYOUT_S8_W36O8K4: u8 = 6;
-pub(crate) const LAYOUT_S8_W16O8K8: u8 = 9;
-pub(crate) const LAYOUT_S8_W36O8K8: u8 = 10;
+pub(crate) const LAYOUT_S8_O8K4: u8 = Layout::S8O8K4 as u8;
+pub(crate) const LAYOUT_S8_O8K8: u8 = Layout::S8O8K8 as u8;
+pub(crate) const LAYOUT_F16_O8: u8 = Layout::F16O8 as u8;
+pub(crate) const LAYOUT_S16_W36O8: u8 = Layout::S16W36O8 as u8;
+pub(crate) const LAYOUT_S8_W16O8K8: u8 = Layout::S8W16O8K8 as u8;
+pub(crate) const LAYOUT_S8_W36O8K8: u8 = Layout::S8W36O8K8 as u8;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
@@ -444,12 +442,11 @@ pub(crate) fn s8_layout(record: &LayerRecord) -> S8Layout {
 
 /// The layout of a form's weights.
 pub(crate) fn layout_of(form: Form, layout: S8Layout) -> u8 {
-    match (form, layout) {
-        (Form::F23, S8Layout::K4) => LAYOUT_S8_W16O8K4,
-        (Form::F43, S8Layout::K4) => LAYOUT_S8_W36O8K4,
-        (Form::F23, S8Layout::K8) => LAYOUT_S8_W16O8K8,
-        (Form::F43, S8Layout::K8) => LAYOUT_S8_W36O8K8,
-    }
+    let k4 = match form {
+        Form::F23 => Layout::S8W16O8K4,
+        Form::F43 => Layout::S8W36O8K4,
+    };
+    k4.with(layout) as u8
 }
 
 /// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.

@@ -24,7 +24,8 @@ mod write_error;
 pub use aligned::AlignedBytes;
 pub use error::{BlobError, Section};
 pub use model::{
-    Algorithm, Golden, Layer, LayerOp, Linear, Padding, Quantization, S8Layout, Scheme, Shape, Weights,
+    Algorithm, Golden, Layer, LayerOp, Layout, Linear, Padding, Quantization, S8Layout, Scheme, Shape,
+    Weights,
 };
 pub use preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 pub use read::Blob;

@@ -119,12 +119,56 @@ impl S8Layout {
             S8Layout::K8 => 8,
         }
     }
+}
 
-    /// The name in the format's description and in messages, of weights that are used directly.
+/// The order in which packed weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Layout {
+    /// `[groups][runs][run_len / 4][8 outputs][4 values]`, i8.
+    S8O8K4 = 1,
+    /// `[groups][runs][run_len][8 outputs]`, half precision.
+    F16O8 = 2,
+    /// `[groups][36 taps][channels as stored][8 outputs]`, i16: transformed 3x3 filters.
+    S16W36O8 = 3,
+    /// `[groups][runs][run_len / 8][8 outputs][8 values]`, i8.
+    S8O8K8 = 4,
+    /// `[groups][16 taps][channels as stored / 4][8 outputs][4 channels]`, i8: transformed 3x3 filters.
+    S8W16O8K4 = 5,
+    /// The same of 36 taps.
+    S8W36O8K4 = 6,
+    /// `[groups][16 taps][channels as stored / 8][8 outputs][8 channels]`, i8: transformed 3x3 filters.
+    S8W16O8K8 = 9,
+    /// The same of 36 taps.
+    S8W36O8K8 = 10,
+}
+
+impl Layout {
+    /// The name in the format's description and in messages.
     pub fn name(self) -> &'static str {
         match self {
-            S8Layout::K4 => "s8-o8k4",
-            S8Layout::K8 => "s8-o8k8",
+            Layout::S8O8K4 => "s8-o8k4",
+            Layout::F16O8 => "f16-o8",
+            Layout::S16W36O8 => "s16-w36o8",
+            Layout::S8O8K8 => "s8-o8k8",
+            Layout::S8W16O8K4 => "s8-w16o8k4",
+            Layout::S8W36O8K4 => "s8-w36o8k4",
+            Layout::S8W16O8K8 => "s8-w16o8k8",
+            Layout::S8W36O8K8 => "s8-w36o8k8",
+        }
+    }
+
+    /// The layout of the same 8-bit weights with as many values together as `s8` has; any other layout itself.
+    pub fn with(self, s8: S8Layout) -> Self {
+        use Layout::{F16O8, S8O8K4, S8O8K8, S8W16O8K4, S8W16O8K8, S8W36O8K4, S8W36O8K8, S16W36O8};
+        match (self, s8) {
+            (S8O8K4 | S8O8K8, S8Layout::K4) => S8O8K4,
+            (S8O8K4 | S8O8K8, S8Layout::K8) => S8O8K8,
+            (S8W16O8K4 | S8W16O8K8, S8Layout::K4) => S8W16O8K4,
+            (S8W16O8K4 | S8W16O8K8, S8Layout::K8) => S8W16O8K8,
+            (S8W36O8K4 | S8W36O8K8, S8Layout::K4) => S8W36O8K4,
+            (S8W36O8K4 | S8W36O8K8, S8Layout::K8) => S8W36O8K8,
+            (F16O8 | S16W36O8, _) => self,
         }
     }
 }
@@ -261,6 +305,17 @@ impl Weights<'_> {
     /// Whether there is no weight.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The order in which they lie in memory.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Weights::S8 { layout, .. } => Layout::S8O8K4.with(*layout),
+            Weights::S8Winograd { form: Form::F23, layout, .. } => Layout::S8W16O8K4.with(*layout),
+            Weights::S8Winograd { form: Form::F43, layout, .. } => Layout::S8W36O8K4.with(*layout),
+            Weights::S16Winograd { .. } => Layout::S16W36O8,
+            Weights::F16 { .. } => Layout::F16O8,
+        }
     }
 
     /// How they are used.

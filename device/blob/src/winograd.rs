@@ -26,7 +26,6 @@
 //! assert_eq!(exact(start(-33_000_000).wrapping_add(576 * 5)), -33_000_000 + 5); // 576 * 33e6 does not fit an i32
 //! ```
 
-#[cfg(feature = "write")]
 use crate::layout::GROUP;
 
 /// Taps of a transformed tile: 6 x 6.
@@ -58,10 +57,48 @@ pub const fn start(bias: i32) -> i32 {
 }
 
 /// Weights of a row or column of the filter to 6 taps.
-#[cfg(feature = "write")]
 fn transform([a, b, c]: [i32; 3]) -> [i32; WINDOW] {
     let (even, odd) = (a + 4 * c, 2 * b);
     [6 * a, 4 * (a + b + c), -4 * (a - b + c), even + odd, even - odd, 6 * c]
+}
+
+/// A weight, or a tap, of each of 8 outputs.
+type Lanes = [i32; GROUP];
+
+/// The 3x3 filters of 8 outputs, row by row, whose transforms are `taps`, `[36 taps][8 outputs]`: the inverse of what the
+/// writer computed. `None` when `taps` are no transforms of weights in [-127, 127].
+pub fn filters(taps: &[[i16; GROUP]; TAPS]) -> Option<[[i8; GROUP]; 9]> {
+    // Rows 0, 1 and 5 of G hold all of a filter: 6a, 4(a + b + c), 6c.
+    let inverse = |[first, second, last]: [Lanes; 3]| -> [Lanes; 3] {
+        let (a, c) = (first.map(|t| t / 6), last.map(|t| t / 6));
+        [a, core::array::from_fn(|o| second[o] / 4 - a[o] - c[o]), c]
+    };
+    let tap = |row: usize, column: usize| taps[WINDOW * row + column].map(i32::from);
+    let rows = [0, 1, 5].map(|row| inverse([tap(row, 0), tap(row, 1), tap(row, 5)]));
+    let columns: [_; 3] = core::array::from_fn(|c| inverse(rows.map(|row| row[c])));
+    // Whatever was rounded off on the way, the way back shows.
+    let again = |x: [Lanes; 3]| -> [Lanes; WINDOW] {
+        let per_output: [_; GROUP] = core::array::from_fn(|o| transform(x.map(|x| x[o])));
+        core::array::from_fn(|t| per_output.map(|taps| taps[t]))
+    };
+    let mut differs = 0;
+    let columns_again = columns.map(again);
+    for row in 0..WINDOW {
+        for (column, found) in again(columns_again.map(|c| c[row])).into_iter().enumerate() {
+            let expected = tap(row, column);
+            differs |= (0..GROUP).fold(0, |bits, o| bits | (found[o] ^ expected[o]));
+        }
+    }
+    let inside = columns.iter().flatten().flatten().all(|w| (-127..=127).contains(w));
+    let weight = |i: usize| columns[i % 3][i / 3].map(|w| w as i8);
+    (differs == 0 && inside).then(|| core::array::from_fn(weight))
+}
+
+/// The lowest and the highest accumulator over all inputs of a filter whose positive weights add up to `positive` and whose
+/// negative ones to `-negative`.
+pub fn bounds(positive: i64, negative: i64, bias: i32) -> (i64, i64) {
+    let bias = i64::from(bias);
+    (bias - 128 * positive - 127 * negative, bias + 127 * positive + 128 * negative)
 }
 
 /// Packs i8 weights in OHWI order (3x3 filters of `channels`) into `s16-w36o8`, `[out groups][36 taps][stored
@@ -96,9 +133,7 @@ pub fn s16_w36o8(outputs: usize, channels: usize, stored: usize, weights: &[i8])
 #[cfg(feature = "write")]
 pub(crate) fn range(filter: &[i8], bias: i32) -> (i64, i64) {
     let magnitude = |sign: i64| filter.iter().map(|w| (sign * i64::from(*w)).max(0)).sum::<i64>();
-    let (positive, negative) = (magnitude(1), magnitude(-1));
-    let bias = i64::from(bias);
-    (bias - 128 * positive - 127 * negative, bias + 127 * positive + 128 * negative)
+    bounds(magnitude(1), magnitude(-1), bias)
 }
 
 #[cfg(all(test, feature = "write"))]
@@ -189,6 +224,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn filters_come_back_from_their_taps_and_nothing_else_does() {
+        let mut state = 3;
+        for round in 0..50 {
+            let limit = if round < 10 { 127 } else { 1 + round };
+            let weights: Vec<i8> =
+                numbers(8 * 9, -limit, limit, &mut state).iter().map(|w| *w as i8).collect();
+            let packed = s16_w36o8(8, 1, 1, &weights);
+            let taps: Vec<i16> = packed.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+            let taps: [[i16; 8]; 36] = core::array::from_fn(|t| core::array::from_fn(|o| taps[8 * t + o]));
+            let expected: [[i8; 8]; 9] =
+                core::array::from_fn(|t| core::array::from_fn(|o| weights[9 * o + t]));
+            assert_eq!(filters(&taps), Some(expected));
+            for tap in 0..36 {
+                let mut wrong = taps;
+                wrong[tap][round as usize % 8] += 1;
+                assert_eq!(filters(&wrong), None, "tap {tap}");
+            }
+        }
+        // A filter of 128 in its middle is one that no i8 weight writes.
+        let middle = |t: usize| transform([0, 128, 0])[t / 6] * transform([0, 1, 0])[t % 6];
+        let taps: [[i16; 8]; 36] = core::array::from_fn(|t| [middle(t) as i16; 8]);
+        assert_eq!(filters(&taps), None);
     }
 
     #[test]

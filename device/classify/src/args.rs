@@ -114,4 +114,7 @@ pub(crate) struct EngineArgs {
     /// Kernel to use, such as `neon` [default: the best this CPU can run]
     #[arg(long, value_name = "NAME")]
     pub(crate) kernel: Option<String>,
+    /// Run every layer as the file has it, even where repacking it at load makes it faster here
+    #[arg(long)]
+    pub(crate) no_repack: bool,
 }

@@ -51,7 +51,8 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     let file = ModelFile::open(&args.model)?;
     let blob = file.blob()?;
     let pool = model::pool(&args.engine, kernel)?;
-    let mut engine = file.engine(&blob, kernel, &pool, args.profile)?;
+    let mut engine = file.engine(&blob, kernel, &pool, &args.engine, args.profile)?;
+    output::warn_of_repacking(&file, &engine);
     let picture = picture(&blob);
     for _ in 0..args.warmup {
         engine.run(&picture)?;

@@ -57,12 +57,14 @@ impl ModelFile {
         blob: &Blob<'a>,
         kernel: &'static dyn Kernel,
         pool: &'a Pool,
+        args: &EngineArgs,
         profile: bool,
     ) -> Result<Engine<'a>> {
         let clock = profile.then_some(nanoseconds as fn() -> u64);
         // Its first call reads the clock twice; now none of a run does.
         clock.map(|now| now());
-        Engine::new(blob, kernel, pool, Options { clock, ..Options::default() })
+        let options = Options { clock, repack: !args.no_repack, ..Options::default() };
+        Engine::new(blob, kernel, pool, options)
             .with_context(|| format!("cannot run {}", self.path.display()))
     }
 }

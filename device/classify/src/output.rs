@@ -14,7 +14,7 @@ use vgg_edge_blob::{Blob, BlobError, layout};
 use vgg_edge_engine::image::DecodeError;
 use vgg_edge_engine::kernels::{self, Kernel};
 use vgg_edge_engine::pool::{Executor, Pool};
-use vgg_edge_engine::{Engine, EngineError};
+use vgg_edge_engine::{Engine, EngineError, Repacked};
 
 use crate::bench::{Measurement, quantile};
 use crate::info::{Facts, kind};
@@ -135,6 +135,34 @@ pub(crate) fn print_setup(file: &ModelFile, blob: &Blob<'_>, engine: &Engine<'_>
     let available: Vec<&str> = kernels::available().map(Kernel::name).map(kernels::variant).collect();
     note(format_args!("kernel  {} (available: {})", engine.kernel().name(), available.join(" ")));
     note(format_args!("memory  arena {}, {} threads", size(engine.arena_bytes()), pool.n_threads()));
+}
+
+/// One line when layers were repacked at load: the file was made for another CPU.
+pub(crate) fn warn_of_repacking(file: &ModelFile, engine: &Engine<'_>) {
+    if let Some(warning) = repacking(engine.repacked(), engine.kernel()) {
+        defmt::warn!("{=str}", warning.as_str());
+        note(format_args!("warning: {}: {warning}", file.path().display()));
+    }
+}
+
+/// What was repacked, or `None`.
+fn repacking(layers: &[Repacked], kernel: &dyn Kernel) -> Option<String> {
+    layers.first()?;
+    let mut kinds: Vec<String> = Vec::new();
+    for layer in layers {
+        let kind = format!("{} to {}", layer.from.name(), layer.to.name());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let noun = if layers.len() == 1 { "layer" } else { "layers" };
+    Some(format!(
+        "made for another CPU, {} {noun} repacked for {} ({}, {}); --no-repack runs them as they are",
+        layers.len(),
+        kernel.name(),
+        kinds.join(", "),
+        size(layers.iter().map(|layer| layer.bytes).sum())
+    ))
 }
 
 /// How long loading and the pictures took; sorts `times`.

@@ -64,7 +64,8 @@ pub(crate) fn run(args: &Run) -> Result<ExitCode> {
     }
     let k = args.top.map_or(TOP, NonZeroUsize::get);
     let pool = model::pool(&args.engine, kernel)?;
-    let mut engine = file.engine(&blob, kernel, &pool, args.profile)?;
+    let mut engine = file.engine(&blob, kernel, &pool, &args.engine, args.profile)?;
+    output::warn_of_repacking(&file, &engine);
     let load_ms = file.age_ms();
     if args.verbose {
         output::print_setup(&file, &blob, &engine, &pool);

@@ -18,10 +18,14 @@ pub(crate) fn verify(args: &Verify) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let named = args.engine.kernel.as_deref().map(kernels::by_name).transpose()?;
-    let pool = model::pool(&args.engine, named.unwrap_or_else(kernels::best))?;
+    let used = named.unwrap_or_else(kernels::best);
+    let pool = model::pool(&args.engine, used)?;
     let tested: Vec<_> = named.map_or_else(|| kernels::available().collect(), |kernel| vec![kernel]);
     for kernel in tested {
-        let mut engine = file.engine(&blob, kernel, &pool, false)?;
+        let mut engine = file.engine(&blob, kernel, &pool, &args.engine, false)?;
+        if kernel.name() == used.name() {
+            output::warn_of_repacking(&file, &engine);
+        }
         engine.self_test().with_context(|| format!("{}: {}", file.path().display(), kernel.name()))?;
         output::print_line(format_args!("self-test  ok, {}", kernel.name()))?;
     }

@@ -144,7 +144,7 @@ fn check(scheme: Scheme, twin: fn(NewModel) -> NewModel, expect: fn(&NewModel, &
         for kernel in kernels::available() {
             for executor in &pools {
                 for l2_bytes in [1, 4 << 10, 32 << 10, 512 << 10] {
-                    let options = Options { l2_bytes, ..Options::default() };
+                    let options = Options { l2_bytes, repack: false, ..Options::default() };
                     let mut engine = Engine::new(&blob, kernel, executor.as_ref(), options).unwrap();
                     for (picture, expected) in pictures.iter().zip(&expected) {
                         let logits = engine.run(picture).unwrap();

@@ -470,7 +470,7 @@ fn check_model(new: &NewModel, picture: &[u8], expected: Option<&[f32]>) {
         for kernel in available() {
             for pool in &pools {
                 for l2_bytes in [1, 64 << 10, 1 << 20] {
-                    let options = Options { l2_bytes, ..Options::default() };
+                    let options = Options { l2_bytes, repack: false, ..Options::default() };
                     let mut engine = Engine::new(&blob, kernel, pool.as_ref(), options).unwrap();
                     let found = engine.run(picture).unwrap();
                     let expected = first.get_or_insert_with(|| found.to_vec());

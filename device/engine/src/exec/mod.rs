@@ -27,6 +27,7 @@ use crate::error::EngineError;
 use crate::kernels::Kernel;
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
 use crate::pool::Executor;
+use crate::repack::{Repack, Repacked};
 use crate::tiling::Tiling;
 
 /// What a caller may choose. No choice changes a result.
@@ -36,13 +37,15 @@ pub struct Options {
     pub l2_bytes: usize,
     /// Refuse networks that need a larger arena, bytes.
     pub max_arena_bytes: usize,
+    /// Repack layers whose layout another CPU's kernels want, where that is exact: see [`Engine::repacked`].
+    pub repack: bool,
     /// A clock in nanoseconds, for [`Engine::profile`]; without one nothing is measured.
     pub clock: Option<fn() -> u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { l2_bytes: 512 << 10, max_arena_bytes: 512 << 20, clock: None }
+        Self { l2_bytes: 512 << 10, max_arena_bytes: 512 << 20, repack: true, clock: None }
     }
 }
 
@@ -51,6 +54,7 @@ pub struct Engine<'a> {
     scheme: Scheme,
     blob: Blob<'a>,
     layers: Vec<Layer<'a>>,
+    repack: Repack,
     plan: Plan,
     kernel: &'static dyn Kernel,
     executor: &'a dyn Executor,
@@ -63,13 +67,14 @@ pub struct Engine<'a> {
 /// What every step needs besides its own fields.
 struct Context<'a, 'e> {
     layers: &'e [Layer<'a>],
+    repack: &'e Repack,
     kernel: &'static dyn Kernel,
     executor: &'e dyn Executor,
     tilings: &'e [Option<Tiling>],
 }
 
 impl<'a> Engine<'a> {
-    /// Plans the network and allocates its arena.
+    /// Repacks what the kernel wants otherwise, plans the network and allocates its arena.
     ///
     /// # Errors
     /// [`EngineError::Arena`] when it is over `options.max_arena_bytes`, [`EngineError::OutOfMemory`].
@@ -80,7 +85,13 @@ impl<'a> Engine<'a> {
         options: Options,
     ) -> Result<Self, EngineError> {
         let layers: Vec<Layer<'a>> = blob.layers().collect();
-        let plan = plan::plan(blob.scheme(), blob.input(), &layers, options.l2_bytes, executor.n_threads());
+        let repack = match options.repack {
+            true => Repack::new(&layers, kernel, executor),
+            false => Repack::default(),
+        };
+        let seen: Vec<Layer<'_>> =
+            layers.iter().enumerate().map(|(i, layer)| repack.view(i, layer)).collect();
+        let plan = plan::plan(blob.scheme(), blob.input(), &seen, options.l2_bytes, executor.n_threads());
         let need = plan.arena_bytes;
         if need > options.max_arena_bytes {
             return Err(EngineError::Arena { need, limit: options.max_arena_bytes });
@@ -92,6 +103,7 @@ impl<'a> Engine<'a> {
             output: vec![0.0; blob.n_classes()],
             profile: vec![0; layers.len()],
             layers,
+            repack,
             plan,
             kernel,
             executor,
@@ -100,7 +112,13 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Bytes of the arena: all memory the engine uses besides the blob and its tables.
+    /// Layers that were repacked at load, since this kernel is faster with another layout than the file's. Results are
+    /// the same; without [`Options::repack`] there are none.
+    pub fn repacked(&self) -> &[Repacked] {
+        self.repack.layers()
+    }
+
+    /// Bytes of the arena: all memory the engine uses besides the blob, its tables and repacked weights.
     pub fn arena_bytes(&self) -> usize {
         self.plan.arena_bytes
     }
@@ -115,7 +133,7 @@ impl<'a> Engine<'a> {
         self.kernel
     }
 
-    /// The network's layers.
+    /// The network's layers, as the file has them.
     pub fn layers(&self) -> &[Layer<'a>] {
         &self.layers
     }
@@ -190,8 +208,8 @@ impl<'a> Engine<'a> {
         if picture.len() != expected {
             return Err(EngineError::Input { found: picture.len(), expected });
         }
-        let (layers, tilings) = (&self.layers, &self.plan.tilings);
-        let context = Context { layers, kernel: self.kernel, executor: self.executor, tilings };
+        let (layers, repack, tilings) = (&self.layers, &self.repack, &self.plan.tilings);
+        let context = Context { layers, repack, kernel: self.kernel, executor: self.executor, tilings };
         let bytes = self.arena.as_mut_bytes();
         let now = || self.clock.map_or(0, |clock| clock());
         self.profile.fill(0);
@@ -212,7 +230,7 @@ impl<'a> Engine<'a> {
 
 impl Context<'_, '_> {
     fn run(&self, step: &Step, scratch: &core::ops::Range<usize>, bytes: &mut [u8]) {
-        let layer = &self.layers[step.layer_idx];
+        let layer = &self.repack.view(step.layer_idx, &self.layers[step.layer_idx]);
         move_rows(step, bytes);
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {

@@ -13,7 +13,7 @@
 
 use core::arch::{aarch64 as neon, asm};
 
-use vgg_edge_blob::S8Layout;
+use vgg_edge_blob::{Layout, S8Layout};
 
 use super::dotprod;
 use super::neon::{Finish, f16};
@@ -42,14 +42,14 @@ impl Kernel for I8mm {
         NAME
     }
 
+    fn wants(&self, layout: Layout) -> Layout {
+        dotprod::wants(layout).with(S8Layout::K8)
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: `self` proves the CPU feature; the strip's extents are checked.
         unsafe { s8(strip, out) };
-    }
-
-    fn layout(&self) -> S8Layout {
-        S8Layout::K8
     }
 
     fn s8_blocks(&self, strip: &S8Blocks<'_>, out: S8Output<'_>) {

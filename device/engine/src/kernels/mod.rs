@@ -23,7 +23,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 
-use vgg_edge_blob::S8Layout;
+use vgg_edge_blob::{Layout, S8Layout};
 
 // Whether this CPU has all the features: known at compile time without `std`, asked at run time with it.
 #[cfg(not(feature = "std"))]
@@ -238,16 +238,17 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// `{arch}-{dtypes}-{variant}`, as in the command line, the bench records and the README.
     fn name(&self) -> &'static str;
 
+    /// The layout that this kernel is fastest with, among those that hold the weights in `layout` exactly:
+    /// the engine repacks at load.
+    fn wants(&self, layout: Layout) -> Layout {
+        layout.with(S8Layout::K4)
+    }
+
     /// Computes an int8 strip.
     ///
     /// # Panics
     /// When a slice is shorter than the strip's extents say, or an extent is outside its range.
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>);
-
-    /// The layout of directly used int8 weights that it is fastest with.
-    fn layout(&self) -> S8Layout {
-        S8Layout::K4
-    }
 
     /// Computes an int8 strip over blocks, with weights in layout `s8-o8k8`: as `scalar` does, where a row has nothing
     /// faster.
