@@ -439,7 +439,11 @@ pub(crate) fn s8_layout(record: &LayerRecord) -> S8Layout {
 
 /// The layout of a form's weights.
 pub(crate) fn layout_of(form: Form, layout: S8Layout) -> u8 {
-    Layout::of_form(form, layout) as u8
+    let k4 = match form {
+        Form::F23 => Layout::S8W16O8K4,
+        Form::F43 => Layout::S8W36O8K4,
+    };
+    k4.with(layout) as u8
 }
 
 /// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.

@@ -135,13 +135,17 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// That of a requantized Winograd layer's weights.
-    pub fn of_form(form: Form, layout: S8Layout) -> Self {
-        match (form, layout) {
-            (Form::F23, S8Layout::K4) => Self::S8W16O8K4,
-            (Form::F43, S8Layout::K4) => Self::S8W36O8K4,
-            (Form::F23, S8Layout::K8) => Self::S8W16O8K8,
-            (Form::F43, S8Layout::K8) => Self::S8W36O8K8,
+    /// The layout of the same 8-bit weights with as many values together as `s8` has; any other layout itself.
+    pub fn with(self, s8: S8Layout) -> Self {
+        use Layout::{F16O8, S4O8K64, S8O8K4, S8O8K8, S8W16O8K4, S8W16O8K8, S8W36O8K4, S8W36O8K8, S16W36O8};
+        match (self, s8) {
+            (S8O8K4 | S8O8K8, S8Layout::K4) => S8O8K4,
+            (S8O8K4 | S8O8K8, S8Layout::K8) => S8O8K8,
+            (S8W16O8K4 | S8W16O8K8, S8Layout::K4) => S8W16O8K4,
+            (S8W16O8K4 | S8W16O8K8, S8Layout::K8) => S8W16O8K8,
+            (S8W36O8K4 | S8W36O8K8, S8Layout::K4) => S8W36O8K4,
+            (S8W36O8K4 | S8W36O8K8, S8Layout::K8) => S8W36O8K8,
+            (F16O8 | S16W36O8 | S4O8K64, _) => self,
         }
     }
 
@@ -180,14 +184,6 @@ impl S8Layout {
         match self {
             S8Layout::K4 => 4,
             S8Layout::K8 => 8,
-        }
-    }
-
-    /// The name in the format's description and in messages, of weights that are used directly.
-    pub fn name(self) -> &'static str {
-        match self {
-            S8Layout::K4 => "s8-o8k4",
-            S8Layout::K8 => "s8-o8k8",
         }
     }
 }
@@ -337,10 +333,10 @@ impl Weights<'_> {
     /// The order in which they lie in memory.
     pub fn layout(&self) -> Layout {
         match self {
-            Weights::S8 { layout: S8Layout::K4, .. } => Layout::S8O8K4,
-            Weights::S8 { layout: S8Layout::K8, .. } => Layout::S8O8K8,
+            Weights::S8 { layout, .. } => Layout::S8O8K4.with(*layout),
+            Weights::S8Winograd { form: Form::F23, layout, .. } => Layout::S8W16O8K4.with(*layout),
+            Weights::S8Winograd { form: Form::F43, layout, .. } => Layout::S8W36O8K4.with(*layout),
             Weights::S16Winograd { .. } => Layout::S16W36O8,
-            Weights::S8Winograd { form, layout, .. } => Layout::of_form(*form, *layout),
             Weights::S4 { .. } => Layout::S4O8K64,
             Weights::F16 { .. } => Layout::F16O8,
         }

@@ -12,7 +12,7 @@ use crate::layout::{
     ALIGN, F16Params, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params, SectionRecord,
     VERSION, padded,
 };
-use crate::model::{Algorithm, Padding, Quantization, S8Layout, Scheme, Shape};
+use crate::model::{Algorithm, Layout, Padding, Quantization, S8Layout, Scheme, Shape};
 use crate::pack::{self, Runs};
 use crate::preprocess::{Preprocess, ResizeRule};
 use crate::winograd;
@@ -400,7 +400,7 @@ impl Packer {
                         S8Layout::K4 => pack::s8_o8k4(&runs, &weights),
                         S8Layout::K8 => pack::s8_o8k8(&runs, &weights),
                     };
-                    (layout as u8, runs.n_runs, runs.s8_run_len(), packed, params)
+                    (Layout::S8O8K4.with(layout) as u8, runs.n_runs, runs.s8_run_len(), packed, params)
                 }
             }
             NewWeights::S8Winograd { form, taps, params, multipliers, offsets, scales } => {

@@ -85,7 +85,7 @@ pub enum WriteError {
         algorithm: Algorithm,
     },
     /// A layout that is not for this layer.
-    #[error("layer `{layer}`: {layout} is for 8-bit weights", layout = .layout.name())]
+    #[error("layer `{layer}`: {layout} is for 8-bit weights", layout = crate::Layout::S8O8K4.with(*.layout).name())]
     Layout {
         /// Layer name.
         layer: String,

@@ -148,14 +148,20 @@ pub(crate) fn warn_of_repacking(file: &ModelFile, engine: &Engine<'_>) {
 
 /// What was repacked, or `None`.
 fn repacking(layers: &[Repacked], kernel: &dyn Kernel) -> Option<String> {
-    let first = layers.first()?;
+    layers.first()?;
+    let mut kinds: Vec<String> = Vec::new();
+    for layer in layers {
+        let kind = format!("{} to {}", layer.from.name(), layer.to.name());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
     let noun = if layers.len() == 1 { "layer" } else { "layers" };
     Some(format!(
-        "made for another CPU, {} {noun} repacked for {} ({} to {}, {}); --no-repack runs them as they are",
+        "made for another CPU, {} {noun} repacked for {} ({}, {}); --no-repack runs them as they are",
         layers.len(),
         kernel.name(),
-        first.from.name(),
-        first.to.name(),
+        kinds.join(", "),
         size(layers.iter().map(|layer| layer.bytes).sum())
     ))
 }

@@ -1,13 +1,16 @@
 //! Repacking at load: a blob whose layers lie as another CPU's kernels want them runs as fast as one made for this CPU.
 //!
 //! ```text
-//! s16-w36o8  [groups][36 taps][channels][8]   ─► s8-o8k4  [groups][3][3 * channels / 4][8][4]      kernels with dot products
-//!            taps of exact Winograd, i16           the filters that they are transforms of, i8
+//! s16-w36o8   [groups][36 taps][channels][8]   ─► s8-o8k4, s8-o8k8   kernels with dot products, with matrix products
+//!             taps of exact Winograd, i16            the filters that they are transforms of, i8
+//! ..k4        [..][8 outputs][4 values] x 2   ◄─► ..k8  [..][8 outputs][8 values]           64 bytes to 64 bytes
+//! s8-o8k4     of the picture's convolution    ◄─► s8-o8k8            three runs or one
 //! ```
 //!
 //! The kernel says which layout it wants ([`Kernel::wants`]). Only exact repacking is done: a layer whose taps are not the
 //! transforms of i8 filters, or whose accumulators Winograd may wrap, keeps its own. Repacked weights lie in anonymous
-//! memory, an eighth of the taps' bytes; all other layers stay in the map.
+//! memory, taps as an eighth of their bytes; all other layers stay in the map. So do dense layers in `s8-o8k4`, which is no
+//! slower where memory decides.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -46,13 +49,29 @@ impl Repack {
     pub(crate) fn new(layers: &[Layer<'_>], kernel: &dyn Kernel, executor: &dyn Executor) -> Self {
         let mut all = Self::default();
         for (layer_idx, layer) in layers.iter().enumerate() {
-            let LayerOp::Conv { kernel: 3, linear } = layer.op else { continue };
+            let (linear, side) = match layer.op {
+                LayerOp::Conv { linear, kernel } => (linear, usize::from(kernel)),
+                LayerOp::Dense(linear) if linear.weights.layout() != Layout::S8O8K4 => (linear, 0),
+                _ => continue,
+            };
             let (from, weights) = (linear.weights.layout(), &linear.weights);
             let to = kernel.wants(from);
             let lines = match (weights, to) {
+                _ if from == to => None,
                 (Weights::S16Winograd { data, params }, Layout::S8O8K4) => {
-                    filters(data, params, linear.run_len as usize, executor)
+                    filters::<4>(data, params, linear.run_len as usize, executor)
                 }
+                (Weights::S16Winograd { data, params }, Layout::S8O8K8) => {
+                    filters::<8>(data, params, linear.run_len as usize, executor)
+                }
+                (Weights::S8 { layout, data, params }, _) if layer_idx == 0 && side > 0 => {
+                    let len = side * layer.input.channels as usize;
+                    windows(*layout, data, params.len(), [side, len])
+                }
+                (
+                    Weights::S8 { layout, data, params } | Weights::S8Winograd { layout, data, params, .. },
+                    _,
+                ) => blocks(*layout, data, params.len(), executor),
                 _ => None,
             };
             if let Some(lines) = lines {
@@ -74,28 +93,94 @@ impl Repack {
         let Ok(i) = self.layers.binary_search_by_key(&layer_idx, |layer| layer.layer_idx) else {
             return *layer;
         };
-        let LayerOp::Conv { kernel, linear } = layer.op else { return *layer };
-        let Weights::S16Winograd { params, .. } = linear.weights else { return *layer };
+        let to = self.layers[i].to;
         // Whole cache lines: what lies behind the weights is 0, and nothing reads it.
         let data = <[i8]>::ref_from_bytes(self.weights[i].as_bytes()).unwrap_or(&[]);
-        let (n_runs, run_len) = (3, 3 * linear.run_len);
-        let weights = Weights::S8 { layout: S8Layout::K4, data, params };
-        Layer {
-            op: LayerOp::Conv { kernel, linear: Linear { n_runs, run_len, weights, ..linear } },
-            ..*layer
-        }
+        let layout = if to == to.with(S8Layout::K8) { S8Layout::K8 } else { S8Layout::K4 };
+        let view = |linear: Linear<'l>, window: [u32; 2]| match linear.weights {
+            Weights::S16Winograd { params, .. } => {
+                let (n_runs, run_len) = (3, 3 * linear.run_len);
+                Linear { n_runs, run_len, weights: Weights::S8 { layout, data, params }, ..linear }
+            }
+            Weights::S8 { params, .. } => {
+                let weights = Weights::S8 { layout, data, params };
+                let [side, len] = window;
+                let (n_runs, run_len) = match (layer_idx, side, layout) {
+                    (0, 1.., S8Layout::K4) => (side, len.next_multiple_of(GROUP as u32)),
+                    (0, 1.., S8Layout::K8) => (1, (side * len).next_multiple_of(GROUP as u32)),
+                    _ => (linear.n_runs, linear.run_len),
+                };
+                Linear { n_runs, run_len, weights, ..linear }
+            }
+            Weights::S8Winograd { form, params, input, scales, .. } => {
+                let weights = Weights::S8Winograd { form, layout, data, params, input, scales };
+                Linear { weights, ..linear }
+            }
+            Weights::S4 { .. } | Weights::F16 { .. } => linear,
+        };
+        let op = match layer.op {
+            LayerOp::Conv { kernel, linear } => {
+                let side = u32::from(kernel);
+                LayerOp::Conv { kernel, linear: view(linear, [side, side * layer.input.channels]) }
+            }
+            LayerOp::Dense(linear) => LayerOp::Dense(view(linear, [0, 0])),
+            other => other,
+        };
+        Layer { op, ..*layer }
     }
 }
 
-/// The filters of a Winograd layer as `s8-o8k4`; `None` when that would not be exact, or there is no memory.
-fn filters(taps: &[i16], params: &[S8Params], channels: usize, executor: &dyn Executor) -> Option<Vec<Line>> {
+/// 8-bit weights with 8 values together instead of 4, or the other way round; `layout` is what they have.
+fn blocks(layout: S8Layout, data: &[i8], n_groups: usize, executor: &dyn Executor) -> Option<Vec<Line>> {
+    let mut lines = arena::allocate(data.len())?;
+    let packed = <[i8]>::mut_from_bytes(lines.as_mut_bytes()).ok()?;
+    let group_len = data.len() / n_groups.max(1);
+    pool::each_chunk(executor, packed, group_len, n_groups, &|group, packed| {
+        let data = &data[group * group_len..][..group_len];
+        for (to, from) in packed.chunks_exact_mut(8 * GROUP).zip(data.chunks_exact(8 * GROUP)) {
+            for (o, half) in (0..GROUP).flat_map(|o| [(o, 0), (o, 1)]) {
+                let (k4, k8) = (half * 4 * GROUP + o * 4, o * 8 + half * 4);
+                let (at, place) = if layout == S8Layout::K4 { (k4, k8) } else { (k8, k4) };
+                to[place..place + 4].copy_from_slice(&from[at..at + 4]);
+            }
+        }
+    });
+    Some(lines)
+}
+
+/// The same for the picture's convolution, whose window of `side` rows of `len` values is one run in `s8-o8k8`.
+fn windows(layout: S8Layout, data: &[i8], n_groups: usize, [side, len]: [usize; 2]) -> Option<Vec<Line>> {
+    let (run, window) = (len.next_multiple_of(GROUP), (side * len).next_multiple_of(GROUP));
+    let (k4_len, k8_len) = (side * run * GROUP, window * GROUP);
+    let (from_len, to_len) = if layout == S8Layout::K4 { (k4_len, k8_len) } else { (k8_len, k4_len) };
+    let mut lines = arena::allocate(n_groups * to_len)?;
+    let packed = <[i8]>::mut_from_bytes(lines.as_mut_bytes()).ok()?;
+    for (to, from) in packed.chunks_exact_mut(to_len).zip(data.chunks_exact(from_len)) {
+        for (e, o) in (0..side * len).flat_map(|e| (0..GROUP).map(move |o| (e, o))) {
+            let (row, k) = (e / len, e % len);
+            let k4 = row * run * GROUP + k / 4 * (4 * GROUP) + o * 4 + k % 4;
+            let k8 = e / 8 * (8 * GROUP) + o * 8 + e % 8;
+            let (at, place) = if layout == S8Layout::K4 { (k4, k8) } else { (k8, k4) };
+            to[place] = from[at];
+        }
+    }
+    Some(lines)
+}
+
+/// The filters of an exact Winograd layer with `K` values together; `None` when that would not be exact, or there is no memory.
+fn filters<const K: usize>(
+    taps: &[i16],
+    params: &[S8Params],
+    channels: usize,
+    executor: &dyn Executor,
+) -> Option<Vec<Line>> {
     let group_len = 9 * channels * GROUP;
     let mut lines = arena::allocate(params.len() * group_len)?;
     let packed = <[i8]>::mut_from_bytes(lines.as_mut_bytes()).ok()?;
     let inexact = AtomicBool::new(false);
     pool::each_chunk(executor, packed, group_len, params.len(), &|group, packed| {
         let taps = &taps[group * TAPS * channels * GROUP..][..TAPS * channels * GROUP];
-        if !group_filters(taps, &params[group], channels, packed) {
+        if !group_filters::<K>(taps, &params[group], channels, packed) {
             inexact.store(true, Relaxed);
         }
     });
@@ -103,7 +188,12 @@ fn filters(taps: &[i16], params: &[S8Params], channels: usize, executor: &dyn Ex
 }
 
 /// One group of 8 outputs; whether it is exact.
-fn group_filters(taps: &[i16], params: &S8Params, channels: usize, packed: &mut [i8]) -> bool {
+fn group_filters<const K: usize>(
+    taps: &[i16],
+    params: &S8Params,
+    channels: usize,
+    packed: &mut [i8],
+) -> bool {
     let (taps, _) = taps.as_chunks::<GROUP>();
     let (mut positive, mut negative) = ([0i64; GROUP], [0i64; GROUP]);
     for channel in 0..channels {
@@ -111,9 +201,9 @@ fn group_filters(taps: &[i16], params: &S8Params, channels: usize, packed: &mut 
         let Some(filters) = winograd::filters(&of_channel) else { return false };
         for (tap, outputs) in filters.into_iter().enumerate() {
             let (row, element) = (tap / 3, tap % 3 * channels + channel);
-            let start = row * 3 * channels * GROUP + element / 4 * (4 * GROUP) + element % 4;
+            let start = row * 3 * channels * GROUP + element / K * (K * GROUP) + element % K;
             for (o, weight) in outputs.into_iter().enumerate() {
-                packed[start + 4 * o] = weight;
+                packed[start + K * o] = weight;
                 positive[o] += i64::from(weight.max(0));
                 negative[o] -= i64::from(weight.min(0));
             }

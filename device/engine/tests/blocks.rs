@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use vgg_edge_blob::S8Layout;
+use vgg_edge_blob::Layout;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_engine::kernels::{GROUP, Kernel, Requant, S8Blocks, S8Output, S8Strip, available, by_name};
 
@@ -301,8 +301,10 @@ fn channels_keep_their_own_parameters() {
 #[test]
 fn kernels_say_their_layout() {
     for kernel in available() {
-        let expected = if kernel.name().ends_with("i8mm") { S8Layout::K8 } else { S8Layout::K4 };
-        assert_eq!(kernel.layout(), expected, "{}", kernel.name());
+        let expected = if kernel.name().ends_with("i8mm") { Layout::S8O8K8 } else { Layout::S8O8K4 };
+        for layout in [Layout::S8O8K4, Layout::S8O8K8] {
+            assert_eq!(kernel.wants(layout), expected, "{}", kernel.name());
+        }
     }
 }
 

@@ -42,8 +42,8 @@ fn check_layout(new: &NewModel, picture: &[u8], expected: &[f32]) {
         [Box::new(Serial), Box::new(Pool::new(2).unwrap()), Box::new(Pool::new(4).unwrap())];
     for kernel in available() {
         for pool in &pools {
-            for l2_bytes in [1, 64 << 10, 1 << 20] {
-                let options = Options { l2_bytes, ..Options::default() };
+            for (l2_bytes, repack) in [(1, false), (64 << 10, true), (1 << 20, false)] {
+                let options = Options { l2_bytes, repack, ..Options::default() };
                 let mut engine = Engine::new(&blob, kernel, pool.as_ref(), options).unwrap();
                 let found = engine.run(picture).unwrap();
                 let differs = found.iter().zip(expected).position(|(f, e)| f != e);

@@ -13,7 +13,7 @@
 
 use core::arch::{aarch64 as neon, asm};
 
-use vgg_edge_blob::Layout;
+use vgg_edge_blob::{Layout, S8Layout};
 
 use super::neon::{Finish, f16, prefetch};
 use super::{
@@ -42,7 +42,7 @@ impl Kernel for Dotprod {
     }
 
     fn wants(&self, layout: Layout) -> Layout {
-        wants(layout)
+        wants(layout).with(S8Layout::K4)
     }
 
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {

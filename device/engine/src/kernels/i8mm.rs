@@ -43,7 +43,7 @@ impl Kernel for I8mm {
     }
 
     fn wants(&self, layout: Layout) -> Layout {
-        dotprod::wants(layout)
+        dotprod::wants(layout).with(S8Layout::K8)
     }
 
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
@@ -56,10 +56,6 @@ impl Kernel for I8mm {
         strip.check(&out);
         // SAFETY: as in `s8`; FEAT_DotProd is part of the proof.
         unsafe { dotprod_s4::s4(strip, out) };
-    }
-
-    fn layout(&self) -> S8Layout {
-        S8Layout::K8
     }
 
     fn s8_blocks(&self, strip: &S8Blocks<'_>, out: S8Output<'_>) {

@@ -271,10 +271,10 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// `{arch}-{dtypes}-{variant}`, as in the command line, the bench records and the README.
     fn name(&self) -> &'static str;
 
-    /// The layout that this kernel is fastest with, among those that hold the weights of a convolution in `layout` exactly:
-    /// the engine repacks at load. Most kernels run what the file has.
+    /// The layout that this kernel is fastest with, among those that hold the weights in `layout` exactly:
+    /// the engine repacks at load.
     fn wants(&self, layout: Layout) -> Layout {
-        layout
+        layout.with(S8Layout::K4)
     }
 
     /// Computes an int8 strip.
@@ -289,11 +289,6 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// As for [`Kernel::s8`].
     fn s4(&self, strip: &S4Strip<'_>, out: S8Output<'_>) {
         scalar::s4(strip, out);
-    }
-
-    /// The layout of directly used int8 weights that it is fastest with.
-    fn layout(&self) -> S8Layout {
-        S8Layout::K4
     }
 
     /// Computes an int8 strip over blocks, with weights in layout `s8-o8k8`: as `scalar` does, where a row has nothing
