@@ -11,6 +11,7 @@ use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
 use crate::winograd::TAPS;
 use crate::winograd8::Form;
+use crate::winograd16;
 
 pub(crate) const CONV: u8 = 1;
 pub(crate) const MAX_POOL: u8 = 2;
@@ -19,11 +20,13 @@ pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
+pub(crate) const WINOGRAD_F43_F16: u8 = Algorithm::WinogradF43F16 as u8;
 pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
 pub(crate) const LAYOUT_F16_O8: u8 = 2;
 pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
 pub(crate) const LAYOUT_S8_W16O8K4: u8 = 5;
 pub(crate) const LAYOUT_S8_W36O8K4: u8 = 6;
+pub(crate) const LAYOUT_F16_W36O8: u8 = 8;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
@@ -236,7 +239,10 @@ impl LayerCheck<'_, '_> {
     fn linear(&self, n_runs: u64, values: u64) -> Result<(), BlobError> {
         let r = self.record;
         self.one_of("activation", r.activation, &[0, RELU])?;
-        let transforms = [WINOGRAD_F43, Algorithm::Winograd8F23 as u8, Algorithm::Winograd8F43 as u8];
+        let transforms: &[u8] = match self.blob.scheme() {
+            Scheme::Int8 => &[WINOGRAD_F43, Algorithm::Winograd8F23 as u8, Algorithm::Winograd8F43 as u8],
+            Scheme::F16 => &[WINOGRAD_F43, WINOGRAD_F43_F16],
+        };
         if !(self.may_transform() && transforms.contains(&r.algorithm)) {
             self.one_of("algorithm", r.algorithm, &[DIRECT])?;
         }
@@ -248,6 +254,9 @@ impl LayerCheck<'_, '_> {
                 (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
             }
             (Scheme::Int8, None) => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), 1),
+            (Scheme::F16, None) if r.algorithm != DIRECT => {
+                (LAYOUT_F16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
+            }
             (Scheme::F16, None) => (LAYOUT_F16_O8, n_runs, values, 2),
         };
         let params_size = match self.blob.scheme() {
@@ -291,9 +300,9 @@ impl LayerCheck<'_, '_> {
         Ok(())
     }
 
-    /// Whether Winograd is an algorithm for the layer: an int8 3x3 filter over whole groups of channels.
+    /// Whether Winograd is an algorithm for the layer: a 3x3 filter over whole groups of channels.
     fn may_transform(&self) -> bool {
-        self.record.kind == CONV && self.record.kernel == 3 && may_transform(self.blob.scheme(), self.first)
+        self.record.kind == CONV && self.record.kernel == 3 && may_transform(self.first)
     }
 
     fn section(&self, index: u16, field: &'static str, kind: Section, len: u64) -> Result<&[u8], BlobError> {
@@ -343,7 +352,19 @@ impl LayerCheck<'_, '_> {
 
     /// Scales of an int8 layer are positive, but for the last dense layer's output: that one gives logits.
     fn scales(&self) -> Result<(), BlobError> {
+        let r = self.record;
         if self.blob.scheme() != Scheme::Int8 {
+            let transforms = r.kind == CONV && r.algorithm != DIRECT;
+            let (in_scale, out_scale) = (r.in_scale.get(), r.out_scale.get());
+            let good = |scale: f32| if transforms { winograd16::is_scale(scale) } else { true };
+            for (field, good) in [
+                ("in_scale", good(in_scale) && (r.algorithm != WINOGRAD_F43 || in_scale == 1.0)),
+                ("out_scale", good(out_scale)),
+            ] {
+                if !good {
+                    return Err(BlobError::LayerNumber { layer: self.layer, field });
+                }
+            }
             return Ok(());
         }
         let gives_logits = self.last && self.record.kind == DENSE;
@@ -431,9 +452,9 @@ pub(crate) fn layout_of(form: Form) -> u8 {
     }
 }
 
-/// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.
-pub(crate) fn may_transform(scheme: Scheme, first: bool) -> bool {
-    scheme == Scheme::Int8 && !first
+/// Whether a 3x3 convolution may use Winograd: the picture's channels are not whole groups.
+pub(crate) fn may_transform(first: bool) -> bool {
+    !first
 }
 
 /// Whether a map is within the limits. Two border pixels a side come on top; once it holds, no product of

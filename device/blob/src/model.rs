@@ -73,12 +73,15 @@ pub enum Padding {
 pub enum Algorithm {
     /// Every product of the definition.
     Direct = 1,
-    /// Winograd F(4x4,3x3) in i16, a quarter of the products: see [`winograd`](crate::winograd).
+    /// Winograd F(4x4,3x3), a quarter of the products. In int8 blobs in i16, see [`winograd`](crate::winograd); in f16 blobs in
+    /// f32, see [`winograd16`](crate::winograd16).
     WinogradF43 = 2,
     /// Requantized Winograd F(2x2,3x3) in i8, 4/9 of the products: see [`winograd8`](crate::winograd8).
     Winograd8F23 = 3,
     /// Requantized Winograd F(4x4,3x3) in i8, a quarter of the products.
     Winograd8F43 = 4,
+    /// Winograd F(4x4,3x3) of f16 blobs in half precision: see [`winograd16`](crate::winograd16).
+    WinogradF43F16 = 5,
 }
 
 impl Algorithm {
@@ -89,10 +92,20 @@ impl Algorithm {
             Algorithm::WinogradF43 => "winograd-f43",
             Algorithm::Winograd8F23 => "winograd8-f23",
             Algorithm::Winograd8F43 => "winograd8-f43",
+            Algorithm::WinogradF43F16 => "winograd-f43-f16",
         }
     }
 
-    /// Whether results are those of the direct algorithm, bit for bit.
+    /// The schemes that have it, for messages.
+    pub fn schemes(self) -> &'static str {
+        match self {
+            Algorithm::Direct | Algorithm::WinogradF43 => "int8 and f16",
+            Algorithm::Winograd8F23 | Algorithm::Winograd8F43 => "int8",
+            Algorithm::WinogradF43F16 => "f16",
+        }
+    }
+
+    /// Whether results are those of the direct algorithm, bit for bit, in an int8 blob.
     pub fn is_exact(self) -> bool {
         matches!(self, Algorithm::Direct | Algorithm::WinogradF43)
     }
@@ -136,6 +149,19 @@ pub enum Weights<'a> {
         data: &'a [u16],
         /// One record a group of 8 output channels.
         params: &'a [F16Params],
+    },
+    /// Layout `f16-w36o8`: `[groups][36 taps][channels as stored][8 channels]`, transformed 3x3 filters, half-precision bits.
+    F16Winograd {
+        /// Whether taps are multiplied in half precision: algorithm `winograd-f43-f16`. Else in f32.
+        half: bool,
+        /// Transformed weights.
+        data: &'a [u16],
+        /// One record a group of 8 output channels.
+        params: &'a [F16Params],
+        /// What the input is multiplied by, a power of two; 1 in f32.
+        in_scale: f32,
+        /// What transformed sums are multiplied by before the bias, a power of two.
+        out_scale: f32,
     },
 }
 
@@ -219,7 +245,7 @@ impl Weights<'_> {
             Weights::S8 { data, .. } => size_of_val(*data),
             Weights::S16Winograd { data, .. } => size_of_val(*data),
             Weights::S8Winograd { data, .. } => size_of_val(*data),
-            Weights::F16 { data, .. } => size_of_val(*data),
+            Weights::F16 { data, .. } | Weights::F16Winograd { data, .. } => size_of_val(*data),
         }
     }
 
@@ -233,6 +259,8 @@ impl Weights<'_> {
         match self {
             Weights::S16Winograd { .. } => Algorithm::WinogradF43,
             Weights::S8Winograd { form, .. } => form.algorithm(),
+            Weights::F16Winograd { half: true, .. } => Algorithm::WinogradF43F16,
+            Weights::F16Winograd { half: false, .. } => Algorithm::WinogradF43,
             Weights::S8 { .. } | Weights::F16 { .. } => Algorithm::Direct,
         }
     }

@@ -9,7 +9,7 @@ use std::mem::offset_of;
 
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
-    aligned, bytes, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
+    aligned, bytes, half_twin, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
     winograd8_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
@@ -387,6 +387,27 @@ const WINOGRAD8: &[(Patch, &str)] = &[
     ),
 ];
 
+/// The same of an f16 blob, the middle layer in half precision; then in f32.
+const HALF: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 1, "layer 1: layout has the unknown value 8"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 3, "layer 1: algorithm has the unknown value 3"),
+    (|b| b[at!(LayerRecord.algorithm of layer(2))] = 5, "layer 2: algorithm has the unknown value 5"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 2, "layer 1: layout has the unknown value 2"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(1)), 3), "layer 1: n_runs is 3, expected 36"),
+    (
+        |b| put(b, at!(LayerRecord.in_scale of layer(1)), &3f32.to_le_bytes()),
+        "layer 1: in_scale is not a usable number",
+    ),
+    (
+        |b| put(b, at!(LayerRecord.out_scale of layer(1)), &(-2f32).to_le_bytes()),
+        "layer 1: out_scale is not a usable number",
+    ),
+];
+const SINGLE: &[(Patch, &str)] = &[(
+    |b| put(b, at!(LayerRecord.in_scale of layer(1)), &2f32.to_le_bytes()),
+    "layer 1: in_scale is not a usable number",
+)];
+
 /// First byte of the record of section `i` of a blob of 3 layers.
 fn taps_section(i: usize) -> usize {
     layer(3) + i * size_of::<SectionRecord>()
@@ -474,6 +495,9 @@ fn others() -> BTreeSet<String> {
     let convs = part(&[conv(3), conv(3), conv(1)], shape(5, 4, 3));
     seen.extend(run(&bytes(winograd_twin(convs.clone())), true, WINOGRAD));
     seen.extend(run(&bytes(winograd8_twin(convs, Form::F23)), true, WINOGRAD8));
+    let convs = model(&mut Random(3), Scheme::F16, shape(5, 4, 3), &[conv(3), conv(3), conv(1)]);
+    seen.extend(run(&bytes(half_twin(convs.clone(), true)), true, HALF));
+    seen.extend(run(&bytes(half_twin(convs, false)), true, SINGLE));
     let no_self_test: NewModel = NewModel { golden: None, ..small(Scheme::Int8) };
     let half: &[(Patch, &str)] =
         &[(|b| put_u16(b, section(4), 4), "golden logits section: found 1, expected 0")];
