@@ -7,6 +7,7 @@
 //! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
 mod arithmetic;
+mod float;
 mod linear;
 mod picture;
 mod pooling;
@@ -21,6 +22,7 @@ use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::arithmetic::{Exact, Requantized};
+use self::float::{Filters, Half, Single};
 use crate::arena;
 use crate::error::EngineError;
 use crate::kernels::Kernel;
@@ -221,6 +223,13 @@ impl Context<'_, '_> {
                 (Weights::S8Winograd { form, data: weights, params, input, scales }, Some(tiling)) => {
                     let layer = Requantized { form, layer, weights, params, input, scales };
                     self.winograd(step, (&layer, tiling), scratch, bytes);
+                }
+                (Weights::F16Winograd { half, data: weights, params, in_scale, out_scale }, Some(tiling)) => {
+                    let filters = Filters { weights, params, in_scale, out_scale, relu: linear.relu };
+                    match half {
+                        true => self.winograd(step, (&Half(filters), tiling), scratch, bytes),
+                        false => self.winograd(step, (&Single(filters), tiling), scratch, bytes),
+                    }
                 }
                 _ => self.linear(step, layer, &linear, false, bytes),
             },
