@@ -51,7 +51,9 @@ pub fn blob(bytes: &[u8]) -> Reached {
                     assert_eq!(scales.len(), form.taps() * 8 * params.len());
                     (data.len(), params.len())
                 }
-                Weights::F16 { data, params } => (data.len(), params.len()),
+                Weights::F16 { data, params } | Weights::F16Winograd { data, params, .. } => {
+                    (data.len(), params.len())
+                }
             };
             assert_eq!(groups, layer.output.channels.div_ceil(8) as usize);
             assert_eq!(values, groups * 8 * linear.n_runs as usize * linear.run_len as usize);

@@ -22,14 +22,14 @@
 //! - `winograd-f43` is f32 throughout; a sum is one chain of fused multiply-adds from 0, channel after channel.
 //! - `winograd-f43-f16` rounds V to half precision, times `in_scale`, a power of two. [`BLOCK`] channels are a chain of fused
 //!   multiply-adds in half precision from 0; [`BLOCKS`] neighbouring sums are added in half precision, and these in f32. With V of
-//!   at most [`MAX_TAP`] no sum in half precision is over 4 * 32 * 2 * 128 = 32768 in magnitude: an input half as large again as
+//!   at most [`MAX_TAP`] no sum in half precision is over 4 * 16 * 2 * 256 = 32768 in magnitude: an input half as large again as
 //!   the calibrated one cannot overflow either, and real ones stay far below.
 //!
 //! How B and A are applied, operation by operation, is in the engine's `kernels/scalar_winograd16.rs`.
 //!
 //! ```
 //! use vgg_edge_blob::winograd16::in_scale;
-//! assert_eq!(in_scale(1000.0), 1.0 / 512.0); // 1000 * 49 / 512 is 96
+//! assert_eq!(in_scale(1000.0), 1.0 / 256.0); // 1000 * 49 / 256 is 191
 //! ```
 
 use half::f16;
@@ -40,11 +40,11 @@ use crate::layout::GROUP;
 use crate::winograd::{TAPS, WINDOW};
 
 /// Channels of one chain of multiply-adds in half precision.
-pub const BLOCK: usize = 32;
+pub const BLOCK: usize = 16;
 /// Blocks that are added up in half precision before f32 takes over.
 pub const BLOCKS: usize = 4;
 /// Largest tap of the calibrated input, scaled.
-pub const MAX_TAP: f32 = 128.0;
+pub const MAX_TAP: f32 = 256.0;
 /// What two rows of B add up to at most, multiplied: no tap is larger than that times the largest input.
 pub const GROWTH: f32 = 49.0;
 

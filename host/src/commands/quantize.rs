@@ -24,7 +24,7 @@ const FEW_PICTURES: usize = 32;
 pub enum SchemeArg {
     /// 8-bit weights and activations
     Int8,
-    /// half-precision weights, f32 arithmetic
+    /// half-precision weights; arithmetic in f32, or in half precision on boards that have it
     F16,
 }
 
@@ -59,7 +59,7 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
-    /// Board that each layer's algorithm is chosen for (int8); the blob runs everywhere and gives the same results
+    /// Board that each layer's algorithm is chosen for; the blob runs everywhere and gives the same results
     #[arg(long, value_name = "BOARD", value_parser = board, default_value = "generic", hide_possible_values = true)]
     pub board: &'static Board,
     /// Use at most so many of the pictures, evenly spaced

@@ -17,6 +17,7 @@
 //! ```
 
 mod boards;
+pub mod f16;
 
 use vgg_edge_blob::{Algorithm, NewModel, NewOp, Padding, Scheme, Shape};
 
@@ -63,7 +64,8 @@ impl Conv {
             Algorithm::Direct => {
                 Cost { cycles: height * width * 9.0 * pairs / rates.direct, bytes: 9.0 * pairs }
             }
-            Algorithm::WinogradF43 => {
+            // The f16 one is planned by `f16::fastest`.
+            Algorithm::WinogradF43 | Algorithm::WinogradF43F16 => {
                 let tiles = f64::from(self.height.div_ceil(4)) * f64::from(self.width.div_ceil(4));
                 let (weights, sums) = (72.0 * pairs, 3.0 * 96.0 * tiles * outputs);
                 Cost {
@@ -122,7 +124,8 @@ pub fn algorithms(model: &NewModel) -> String {
         let used = |op: &NewOp| matches!(op, NewOp::Conv { algorithm, .. } if *algorithm == wanted);
         model.layers.iter().filter(|layer| used(&layer.op)).count()
     };
-    let counts = [Algorithm::WinogradF43, Algorithm::Direct].map(|a| (count(a), a.name()));
+    let counts =
+        [Algorithm::WinogradF43F16, Algorithm::WinogradF43, Algorithm::Direct].map(|a| (count(a), a.name()));
     let parts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();
     parts.join(", ")

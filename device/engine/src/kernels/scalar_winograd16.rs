@@ -5,7 +5,7 @@
 //!
 //! taps[i][j]  = B x B': columns first, then rows, by `to_taps`; f16: of x * scale, then half(taps)
 //! sum, f32    = fma chain over channels from +0, f32
-//! sum, f16    = blocks of 32 channels: fma chain in half precision from -0, so the first product rounded; up to 4 neighbouring
+//! sum, f16    = blocks of 16 channels: fma chain in half precision from -0, so the first product rounded; up to 4 neighbouring
 //!               blocks are added in half precision, first to last, and such groups in f32, first to last
 //! sums[i][x]  = A sum, over the row's 6 taps, by `from_taps`
 //! pixel[y][x] = fma(A sums, scale, bias), by `from_taps`; then ReLU, or one NaN for all CPUs
