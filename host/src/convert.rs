@@ -50,7 +50,7 @@ pub struct Conversion {
     pub scheme: Scheme,
     /// How activation ranges are chosen (int8).
     pub method: Method,
-    /// For which board each layer's algorithm is chosen (int8).
+    /// For which board each layer's algorithm is chosen.
     pub board: &'static Board,
     /// What may be lost (int8), measured; `None` measures nothing and plans exactly.
     pub gate: Option<Gate>,
@@ -86,10 +86,10 @@ pub struct Figures {
     /// How ranges were chosen; absent for f16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Board that algorithms were chosen for; absent for f16.
+    /// Board that algorithms were chosen for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board: Option<&'static str>,
-    /// Pictures the ranges come from; absent for f16.
+    /// Pictures the ranges come from; absent for f16 in f32 arithmetic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration_pictures: Option<usize>,
     /// Pictures the next two were measured on.
@@ -210,7 +210,15 @@ impl Conversion {
                 }
                 (model, Some(calibration.n_pictures()))
             }
-            Scheme::F16 => (quantize::to_f16(graph, &rule.to_blob())?, None),
+            Scheme::F16 => {
+                // How large inputs are, where arithmetic is in half precision.
+                let calibration = plan::f16::multiplies_half(self.board)
+                    .then(|| Calibration::run(graph, &reference, samples, rule, progress))
+                    .transpose()
+                    .context("calibrate")?;
+                let model = quantize::to_f16(graph, &rule.to_blob(), self.board, calibration.as_ref())?;
+                (model, calibration.map(|c| c.n_pictures()))
+            }
         };
         model.labels.clone_from(&self.labels);
         let draft = pack::to_bytes(model.clone())?;
@@ -238,8 +246,8 @@ impl Conversion {
             tool: format!("vgg-edge {}", env!("CARGO_PKG_VERSION")),
             network: graph.name().to_owned(),
             scheme: self.scheme.name(),
-            method: calibrated.map(|_| self.method.to_string()),
-            board: calibrated.map(|_| self.board.name),
+            method: (self.scheme == Scheme::Int8).then(|| self.method.to_string()),
+            board: Some(self.board.name),
             calibration_pictures: calibrated,
             measured_pictures: measured.len(),
             agreement: graph.is_classifier().then(|| comparison.agreement()),

@@ -52,7 +52,9 @@ pub fn blob(bytes: &[u8]) -> Reached {
                     (data.len(), params.len())
                 }
                 Weights::S4 { blocks, params } => (blocks.len() * 64 * 8, params.len()),
-                Weights::F16 { data, params } => (data.len(), params.len()),
+                Weights::F16 { data, params } | Weights::F16Winograd { data, params, .. } => {
+                    (data.len(), params.len())
+                }
             };
             assert_eq!(groups, layer.output.channels.div_ceil(8) as usize);
             assert_eq!(values, groups * 8 * linear.n_runs as usize * linear.run_len as usize);

@@ -12,6 +12,7 @@ use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
 use crate::winograd::TAPS;
 use crate::winograd8::Form;
+use crate::winograd16;
 
 pub(crate) const CONV: u8 = 1;
 pub(crate) const MAX_POOL: u8 = 2;
@@ -20,11 +21,13 @@ pub(crate) const DENSE: u8 = 4;
 pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
+pub(crate) const WINOGRAD_F43_F16: u8 = Algorithm::WinogradF43F16 as u8;
 pub(crate) const LAYOUT_S8_O8K4: u8 = Layout::S8O8K4 as u8;
 pub(crate) const LAYOUT_S8_O8K8: u8 = Layout::S8O8K8 as u8;
 pub(crate) const LAYOUT_F16_O8: u8 = Layout::F16O8 as u8;
 pub(crate) const LAYOUT_S16_W36O8: u8 = Layout::S16W36O8 as u8;
 pub(crate) const LAYOUT_S4_O8K64: u8 = Layout::S4O8K64 as u8;
+pub(crate) const LAYOUT_F16_W36O8: u8 = Layout::F16W36O8 as u8;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
@@ -237,7 +240,12 @@ impl LayerCheck<'_, '_> {
     fn linear(&self, n_runs: u64, values: u64) -> Result<(), BlobError> {
         let r = self.record;
         self.one_of("activation", r.activation, &[0, RELU])?;
-        let transforms = [WINOGRAD_F43, Algorithm::Winograd8F23 as u8, Algorithm::Winograd8F43 as u8];
+        let transforms: &[u8] = match self.blob.scheme() {
+            Scheme::Int8 | Scheme::Int8Fc4 => {
+                &[WINOGRAD_F43, Algorithm::Winograd8F23 as u8, Algorithm::Winograd8F43 as u8]
+            }
+            Scheme::F16 => &[WINOGRAD_F43, WINOGRAD_F43_F16],
+        };
         if !(self.may_transform() && transforms.contains(&r.algorithm)) {
             self.one_of("algorithm", r.algorithm, &[DIRECT])?;
         }
@@ -248,6 +256,9 @@ impl LayerCheck<'_, '_> {
         let (weight_layout, n_runs, run_len, (size, per)) = match (self.blob.scheme(), form) {
             (_, Some(form)) => {
                 (layout_of(form, s8_layout(r)), form.taps() as u64, self.stored_channels().into(), (GROUP, 1))
+            }
+            (Scheme::F16, None) if r.algorithm != DIRECT => {
+                (LAYOUT_F16_W36O8, TAPS as u64, self.stored_channels().into(), (2 * GROUP, 1))
             }
             (Scheme::F16, None) => (LAYOUT_F16_O8, n_runs, values, (2 * GROUP, 1)),
             (Scheme::Int8Fc4, None) if r.kind == DENSE && r.layout == LAYOUT_S4_O8K64 => {
@@ -299,9 +310,9 @@ impl LayerCheck<'_, '_> {
         Ok(())
     }
 
-    /// Whether Winograd is an algorithm for the layer: an int8 3x3 filter over whole groups of channels.
+    /// Whether Winograd is an algorithm for the layer: a 3x3 filter over whole groups of channels.
     fn may_transform(&self) -> bool {
-        self.record.kind == CONV && self.record.kernel == 3 && may_transform(self.blob.scheme(), self.first)
+        self.record.kind == CONV && self.record.kernel == 3 && may_transform(self.first)
     }
 
     fn section(&self, index: u16, field: &'static str, kind: Section, len: u64) -> Result<&[u8], BlobError> {
@@ -351,7 +362,19 @@ impl LayerCheck<'_, '_> {
 
     /// Scales of an int8 layer are positive, but for the last dense layer's output: that one gives logits.
     fn scales(&self) -> Result<(), BlobError> {
+        let r = self.record;
         if !self.blob.scheme().is_int8() {
+            let transforms = r.kind == CONV && r.algorithm != DIRECT;
+            let (in_scale, out_scale) = (r.in_scale.get(), r.out_scale.get());
+            let good = |scale: f32| if transforms { winograd16::is_scale(scale) } else { true };
+            for (field, good) in [
+                ("in_scale", good(in_scale) && (r.algorithm != WINOGRAD_F43 || in_scale == 1.0)),
+                ("out_scale", good(out_scale)),
+            ] {
+                if !good {
+                    return Err(BlobError::LayerNumber { layer: self.layer, field });
+                }
+            }
             return Ok(());
         }
         let gives_logits = self.last && self.record.kind == DENSE;
@@ -446,9 +469,9 @@ pub(crate) fn layout_of(form: Form, layout: S8Layout) -> u8 {
     k4.with(layout) as u8
 }
 
-/// Whether a 3x3 convolution of this scheme may use Winograd: the picture's channels are not whole groups.
-pub(crate) fn may_transform(scheme: Scheme, first: bool) -> bool {
-    scheme.is_int8() && !first
+/// Whether a 3x3 convolution may use Winograd: the picture's channels are not whole groups.
+pub(crate) fn may_transform(first: bool) -> bool {
+    !first
 }
 
 /// Whether a map is within the limits. Two border pixels a side come on top; once it holds, no product of

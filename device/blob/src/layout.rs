@@ -91,7 +91,7 @@ pub struct LayerRecord {
     pub padding: u8,
     /// 0 none, 1 ReLU.
     pub activation: u8,
-    /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`: [`Algorithm`](crate::Algorithm).
+    /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`, 5 `winograd-f43-f16`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
     /// Weight layout: 0 none, else [`Layout`](crate::Layout).
     pub layout: u8,
@@ -123,9 +123,10 @@ pub struct LayerRecord {
     pub n_runs: U32,
     /// Packed values of a run; Winograd: channels as stored.
     pub run_len: U32,
-    /// Real value of one step of the input (int8; else 0).
+    /// Real value of one step of the input (int8); what the input is multiplied by (f16 Winograd); else 0.
     pub in_scale: F32,
-    /// Real value of one step of the output (int8; else 0; 0 for a last dense layer, which gives logits).
+    /// Real value of one step of the output (int8; 0 for a last dense layer, which gives logits); what the sums are
+    /// multiplied by (f16 Winograd); else 0.
     pub out_scale: F32,
     /// Input value that means 0.
     pub in_zero_point: i8,

@@ -15,6 +15,7 @@ mod preprocess;
 mod read;
 pub mod requant;
 pub mod winograd;
+pub mod winograd16;
 pub mod winograd8;
 #[cfg(feature = "write")]
 mod write;

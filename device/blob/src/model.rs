@@ -85,12 +85,15 @@ pub enum Padding {
 pub enum Algorithm {
     /// Every product of the definition.
     Direct = 1,
-    /// Winograd F(4x4,3x3) in i16, a quarter of the products: see [`winograd`](crate::winograd).
+    /// Winograd F(4x4,3x3), a quarter of the products. In int8 blobs in i16, see [`winograd`](crate::winograd); in f16 blobs in
+    /// f32, see [`winograd16`](crate::winograd16).
     WinogradF43 = 2,
     /// Requantized Winograd F(2x2,3x3) in i8, 4/9 of the products: see [`winograd8`](crate::winograd8).
     Winograd8F23 = 3,
     /// Requantized Winograd F(4x4,3x3) in i8, a quarter of the products.
     Winograd8F43 = 4,
+    /// Winograd F(4x4,3x3) of f16 blobs in half precision: see [`winograd16`](crate::winograd16).
+    WinogradF43F16 = 5,
 }
 
 impl Algorithm {
@@ -101,10 +104,20 @@ impl Algorithm {
             Algorithm::WinogradF43 => "winograd-f43",
             Algorithm::Winograd8F23 => "winograd8-f23",
             Algorithm::Winograd8F43 => "winograd8-f43",
+            Algorithm::WinogradF43F16 => "winograd-f43-f16",
         }
     }
 
-    /// Whether results are those of the direct algorithm, bit for bit.
+    /// The schemes that have it, for messages.
+    pub fn schemes(self) -> &'static str {
+        match self {
+            Algorithm::Direct | Algorithm::WinogradF43 => "int8 and f16",
+            Algorithm::Winograd8F23 | Algorithm::Winograd8F43 => "int8",
+            Algorithm::WinogradF43F16 => "f16",
+        }
+    }
+
+    /// Whether results are those of the direct algorithm, bit for bit, in an int8 blob.
     pub fn is_exact(self) -> bool {
         matches!(self, Algorithm::Direct | Algorithm::WinogradF43)
     }
@@ -128,6 +141,8 @@ pub enum Layout {
     S8W36O8K4 = 6,
     /// `[groups][run_len / 64]` blocks of 8 scales and 64 x 8 weights of 4 bits: see [`int4`](crate::int4).
     S4O8K64 = 7,
+    /// `[groups][36 taps][channels as stored][8 outputs]`, half precision: transformed 3x3 filters.
+    F16W36O8 = 8,
     /// `[groups][16 taps][channels as stored / 8][8 outputs][8 channels]`, i8: as `S8W16O8K4`, for `smmla`.
     S8W16O8K8 = 9,
     /// The same with 36 taps, F(4x4,3x3).
@@ -137,7 +152,9 @@ pub enum Layout {
 impl Layout {
     /// The layout of the same 8-bit weights with as many values together as `s8` has; any other layout itself.
     pub fn with(self, s8: S8Layout) -> Self {
-        use Layout::{F16O8, S4O8K64, S8O8K4, S8O8K8, S8W16O8K4, S8W16O8K8, S8W36O8K4, S8W36O8K8, S16W36O8};
+        use Layout::{
+            F16O8, F16W36O8, S4O8K64, S8O8K4, S8O8K8, S8W16O8K4, S8W16O8K8, S8W36O8K4, S8W36O8K8, S16W36O8,
+        };
         match (self, s8) {
             (S8O8K4 | S8O8K8, S8Layout::K4) => S8O8K4,
             (S8O8K4 | S8O8K8, S8Layout::K8) => S8O8K8,
@@ -145,7 +162,7 @@ impl Layout {
             (S8W16O8K4 | S8W16O8K8, S8Layout::K8) => S8W16O8K8,
             (S8W36O8K4 | S8W36O8K8, S8Layout::K4) => S8W36O8K4,
             (S8W36O8K4 | S8W36O8K8, S8Layout::K8) => S8W36O8K8,
-            (F16O8 | S16W36O8 | S4O8K64, _) => self,
+            (F16O8 | S16W36O8 | S4O8K64 | F16W36O8, _) => self,
         }
     }
 
@@ -159,6 +176,7 @@ impl Layout {
             Layout::S8W16O8K4 => "s8-w16o8k4",
             Layout::S8W36O8K4 => "s8-w36o8k4",
             Layout::S4O8K64 => "s4-o8k64",
+            Layout::F16W36O8 => "f16-w36o8",
             Layout::S8W16O8K8 => "s8-w16o8k8",
             Layout::S8W36O8K8 => "s8-w36o8k8",
         }
@@ -236,6 +254,19 @@ pub enum Weights<'a> {
         data: &'a [u16],
         /// One record a group of 8 output channels.
         params: &'a [F16Params],
+    },
+    /// Layout `f16-w36o8`: `[groups][36 taps][channels as stored][8 channels]`, transformed 3x3 filters, half-precision bits.
+    F16Winograd {
+        /// Whether taps are multiplied in half precision: algorithm `winograd-f43-f16`. Else in f32.
+        half: bool,
+        /// Transformed weights.
+        data: &'a [u16],
+        /// One record a group of 8 output channels.
+        params: &'a [F16Params],
+        /// What the input is multiplied by, a power of two; 1 in f32.
+        in_scale: f32,
+        /// What transformed sums are multiplied by before the bias, a power of two.
+        out_scale: f32,
     },
 }
 
@@ -321,7 +352,7 @@ impl Weights<'_> {
             Weights::S16Winograd { data, .. } => size_of_val(*data),
             Weights::S8Winograd { data, .. } => size_of_val(*data),
             Weights::S4 { blocks, .. } => size_of_val(*blocks),
-            Weights::F16 { data, .. } => size_of_val(*data),
+            Weights::F16 { data, .. } | Weights::F16Winograd { data, .. } => size_of_val(*data),
         }
     }
 
@@ -339,6 +370,7 @@ impl Weights<'_> {
             Weights::S16Winograd { .. } => Layout::S16W36O8,
             Weights::S4 { .. } => Layout::S4O8K64,
             Weights::F16 { .. } => Layout::F16O8,
+            Weights::F16Winograd { .. } => Layout::F16W36O8,
         }
     }
 
@@ -347,6 +379,8 @@ impl Weights<'_> {
         match self {
             Weights::S16Winograd { .. } => Algorithm::WinogradF43,
             Weights::S8Winograd { form, .. } => form.algorithm(),
+            Weights::F16Winograd { half: true, .. } => Algorithm::WinogradF43F16,
+            Weights::F16Winograd { half: false, .. } => Algorithm::WinogradF43,
             Weights::S8 { .. } | Weights::S4 { .. } | Weights::F16 { .. } => Algorithm::Direct,
         }
     }

@@ -354,6 +354,13 @@ impl<'a> Blob<'a> {
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },
+            (Scheme::F16, _) if record.algorithm != check::DIRECT => Weights::F16Winograd {
+                half: record.algorithm == check::WINOGRAD_F43_F16,
+                data: <[u16]>::ref_from_bytes(data).ok()?,
+                params: <[layout::F16Params]>::ref_from_bytes(params).ok()?,
+                in_scale: record.in_scale.get(),
+                out_scale: record.out_scale.get(),
+            },
             (Scheme::F16, _) => Weights::F16 {
                 data: <[u16]>::ref_from_bytes(data).ok()?,
                 params: <[layout::F16Params]>::ref_from_bytes(params).ok()?,

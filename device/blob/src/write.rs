@@ -17,6 +17,7 @@ use crate::pack::{self, Runs};
 use crate::preprocess::{Preprocess, ResizeRule};
 use crate::winograd;
 use crate::winograd8::{Form, NewTaps};
+use crate::winograd16::{self, Transformed};
 use crate::write_error::WriteError;
 
 /// Everything a blob holds. Consumed by [`write`], which frees each layer's weights once they are packed.
@@ -62,7 +63,7 @@ pub enum NewOp {
     Conv {
         /// Side of the filter: 1 or 3.
         kernel: u8,
-        /// How it is computed. Winograd is for int8 3x3 filters behind the first layer.
+        /// How it is computed. Winograd is for 3x3 filters behind the first layer.
         algorithm: Algorithm,
         /// Weights, OHWI.
         linear: NewLinear,
@@ -117,6 +118,15 @@ pub enum NewWeights {
     },
     /// Half-precision bits.
     F16(Vec<u16>, Vec<F16Params>),
+    /// 3x3 filters transformed by [`winograd16::transform`].
+    F16Winograd {
+        /// Half-precision bits, `[36 taps][outputs][channels]`, and their scale.
+        filters: Transformed,
+        /// Parameters.
+        params: Vec<F16Params>,
+        /// For `winograd-f43-f16` what [`winograd16::in_scale`] gives for the largest input; else 1.
+        in_scale: f32,
+    },
     /// Transformed and quantized 3x3 filters: see [`winograd8`](crate::winograd8).
     S8Winograd {
         /// Tile size and matrices, those of the layer's algorithm.
@@ -285,7 +295,11 @@ impl Packer {
         let output = match op {
             NewOp::Conv { kernel, algorithm, linear } => {
                 known("kernel", kernel, [1, 3])?;
-                let may_transform = kernel == 3 && check::may_transform(self.scheme, self.first);
+                let of_scheme = match self.scheme {
+                    Scheme::Int8 | Scheme::Int8Fc4 => algorithm != Algorithm::WinogradF43F16,
+                    Scheme::F16 => matches!(algorithm, Algorithm::WinogradF43 | Algorithm::WinogradF43F16),
+                };
+                let may_transform = kernel == 3 && check::may_transform(self.first) && of_scheme;
                 if algorithm != Algorithm::Direct && !may_transform {
                     return Err(WriteError::Algorithm { layer: name, algorithm });
                 }
@@ -358,6 +372,11 @@ impl Packer {
             let found = form.map_or_else(|| "weights that are not transformed".to_owned(), of);
             return Err(WriteError::Weights { layer, found, algorithm });
         }
+        let transformed = matches!(linear.weights, NewWeights::F16Winograd { .. });
+        if self.scheme == Scheme::F16 && transformed != (algorithm != Algorithm::Direct) {
+            let found = if transformed { "transformed weights" } else { "weights that are not transformed" };
+            return Err(WriteError::Weights { layer, found: found.to_owned(), algorithm });
+        }
         let (n_weights, n_params, fits) = match &linear.weights {
             NewWeights::S8(w, p) => (w.len(), p.len(), self.scheme.is_int8()),
             // `NewTaps` counts its own.
@@ -366,13 +385,17 @@ impl Packer {
                 (weights.len(), params.len(), self.scheme == Scheme::Int8Fc4)
             }
             NewWeights::F16(w, p) => (w.len(), p.len(), self.scheme == Scheme::F16),
+            NewWeights::F16Winograd { filters, params, .. } => {
+                (filters.taps.len(), params.len(), self.scheme == Scheme::F16)
+            }
         };
         if !fits {
             return Err(WriteError::Scheme { layer, scheme: self.scheme });
         }
-        for (what, found, expected) in
-            [("weights", n_weights, runs.len()), ("parameter groups", n_params, runs.groups())]
-        {
+        for (what, found, expected) in [
+            ("weights", n_weights, if transformed { 4 * runs.len() } else { runs.len() }),
+            ("parameter groups", n_params, runs.groups()),
+        ] {
             if found != expected {
                 return Err(WriteError::Size { layer, what, found, expected });
             }
@@ -440,6 +463,19 @@ impl Packer {
             NewWeights::F16(weights, params) => {
                 let packed = pack::f16_o8(runs, &weights);
                 (check::LAYOUT_F16_O8, runs.n_runs, runs.f16_run_len(), packed, params.as_bytes().to_vec())
+            }
+            NewWeights::F16Winograd { filters, params, in_scale } => {
+                let half = algorithm == Algorithm::WinogradF43F16;
+                let out_scale = 1.0 / (in_scale * filters.scale);
+                for (field, scale) in [("in_scale", in_scale), ("out_scale", out_scale)] {
+                    if !winograd16::is_scale(scale) || !(half || field != "in_scale" || scale == 1.0) {
+                        return Err(WriteError::Scale { layer, field, found: scale });
+                    }
+                }
+                (r.in_scale, r.out_scale) = (in_scale.into(), out_scale.into());
+                let packed = winograd16::f16_w36o8(runs.outputs, runs.channels, runs.stored, &filters.taps);
+                let params = params.as_bytes().to_vec();
+                (check::LAYOUT_F16_W36O8, winograd::TAPS, runs.stored, packed, params)
             }
         };
         r.activation = if linear.relu { check::RELU } else { 0 };

@@ -76,8 +76,20 @@ pub enum WriteError {
         /// The algorithm asked for.
         algorithm: Algorithm,
     },
+    /// A scale of an f16 Winograd layer that is no power of two, or not 1 where it must be.
+    #[error(
+        "layer `{layer}`: {field} is {found:e}, expected a power of two, or 1 for the input of f32 arithmetic"
+    )]
+    Scale {
+        /// Layer name.
+        layer: String,
+        /// Which scale.
+        field: &'static str,
+        /// Value found.
+        found: f32,
+    },
     /// An algorithm that is not for this layer.
-    #[error("layer `{layer}`: {algorithm} is for int8 3x3 convolutions behind the first layer", algorithm = .algorithm.name())]
+    #[error("layer `{layer}`: {algorithm} is for {scheme} 3x3 convolutions behind the first layer", algorithm = .algorithm.name(), scheme = .algorithm.schemes())]
     Algorithm {
         /// Layer name.
         layer: String,

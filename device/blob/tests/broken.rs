@@ -9,8 +9,8 @@ use std::mem::offset_of;
 
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
-    aligned, bytes, int4_twin, k8_twin, layer, model, put, seal, section, section_range, shape, small,
-    winograd_twin, winograd8_twin,
+    aligned, bytes, half_twin, int4_twin, k8_twin, layer, model, put, seal, section, section_range, shape,
+    small, winograd_twin, winograd8_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
 use vgg_edge_blob::winograd8::Form;
@@ -411,6 +411,27 @@ const WINOGRAD8: &[(Patch, &str)] = &[
     ),
 ];
 
+/// The same of an f16 blob, the middle layer in half precision; then in f32.
+const HALF: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 1, "layer 1: layout has the unknown value 8"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 3, "layer 1: algorithm has the unknown value 3"),
+    (|b| b[at!(LayerRecord.algorithm of layer(2))] = 5, "layer 2: algorithm has the unknown value 5"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 2, "layer 1: layout has the unknown value 2"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(1)), 3), "layer 1: n_runs is 3, expected 36"),
+    (
+        |b| put(b, at!(LayerRecord.in_scale of layer(1)), &3f32.to_le_bytes()),
+        "layer 1: in_scale is not a usable number",
+    ),
+    (
+        |b| put(b, at!(LayerRecord.out_scale of layer(1)), &(-2f32).to_le_bytes()),
+        "layer 1: out_scale is not a usable number",
+    ),
+];
+const SINGLE: &[(Patch, &str)] = &[(
+    |b| put(b, at!(LayerRecord.in_scale of layer(1)), &2f32.to_le_bytes()),
+    "layer 1: in_scale is not a usable number",
+)];
+
 /// First byte of the record of section `i` of a blob of 3 layers.
 fn taps_section(i: usize) -> usize {
     layer(3) + i * size_of::<SectionRecord>()
@@ -520,6 +541,9 @@ fn others() -> BTreeSet<String> {
     let dense = part(&[conv(3), Part::Dense { units: 9 }, Part::Dense { units: 2 }], shape(5, 4, 3));
     seen.extend(run(&bytes(int4_twin(&mut Random(5), dense)), true, INT4));
     seen.extend(run(&bytes(k8_twin(small(Scheme::Int8))), true, K8));
+    let convs = model(&mut Random(3), Scheme::F16, shape(5, 4, 3), &[conv(3), conv(3), conv(1)]);
+    seen.extend(run(&bytes(half_twin(convs.clone(), true)), true, HALF));
+    seen.extend(run(&bytes(half_twin(convs, false)), true, SINGLE));
     let no_self_test: NewModel = NewModel { golden: None, ..small(Scheme::Int8) };
     let half: &[(Patch, &str)] =
         &[(|b| put_u16(b, section(4), 4), "golden logits section: found 1, expected 0")];

@@ -3,7 +3,8 @@
 mod support;
 
 use support::{
-    Part, Random, aligned, bytes, int4_twin, k8_twin, model, shape, small, winograd_twin, winograd8_twin,
+    Part, Random, aligned, bytes, half_twin, int4_twin, k8_twin, model, shape, small, winograd_twin,
+    winograd8_twin,
 };
 use vgg_edge_blob::winograd::s16_w36o8;
 use vgg_edge_blob::winograd8::Form;
@@ -53,7 +54,9 @@ fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, 
                     _ if !real => 0,
                     NewWeights::S8(w, _) => i64::from(w[index]),
                     NewWeights::F16(w, _) => i64::from(w[index]),
-                    NewWeights::S8Winograd { .. } => panic!("{layer}: transformed weights"),
+                    NewWeights::S8Winograd { .. } | NewWeights::F16Winograd { .. } => {
+                        panic!("{layer}: transformed weights")
+                    }
                     NewWeights::S4 { .. } => panic!("{layer}: 4 bits"),
                 };
                 assert_eq!(at(o, r, k), expected, "{layer}: output {o}, run {r}, element {k}");
@@ -160,6 +163,24 @@ fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, fi
                     let values = packed.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]));
                     assert!(values.eq(data.iter().copied()), "{name}");
                 }
+                (
+                    NewWeights::F16Winograd { filters, params: p, in_scale },
+                    Weights::F16Winograd { data, params, in_scale: read_scale, out_scale, .. },
+                ) => {
+                    assert_eq!((read.relu, read.pad), (linear.relu, linear.pad), "{name}");
+                    assert_eq!((read.n_runs as usize, read.run_len as usize), (36, stored), "{name}");
+                    assert_eq!((params, read_scale), (p.as_slice(), *in_scale), "{name}");
+                    assert_eq!(out_scale * in_scale * filters.scale, 1.0, "{name}");
+                    let outputs = linear.outputs as usize;
+                    assert_eq!(data.len(), 36 * outputs.next_multiple_of(8) * stored, "{name}");
+                    for (i, bits) in data.iter().enumerate() {
+                        let (lane, channel) = (i % 8, i / 8 % stored);
+                        let (tap, output) = (i / 8 / stored % 36, i / 8 / stored / 36 * 8 + lane);
+                        let real = output < outputs && channel < channels;
+                        let at = (tap * outputs + output) * channels + channel;
+                        assert_eq!(*bits, if real { filters.taps[at] } else { 0 }, "{name}: value {i}");
+                    }
+                }
                 (NewWeights::S8Winograd { .. }, Weights::S8Winograd { .. }) => {
                     check_taps(name, linear, read, [channels, stored]);
                 }
@@ -243,7 +264,9 @@ fn layers_of_every_kind_come_back() {
                 check(&winograd8_twin(new.clone(), form), &outputs);
                 check(&k8_twin(winograd8_twin(new.clone(), form)), &outputs);
             }
-            check(&winograd_twin(new), &outputs);
+            check(&winograd_twin(new.clone()), &outputs);
+            check(&half_twin(new.clone(), false), &outputs);
+            check(&half_twin(new, true), &outputs);
         }
     }
 }

@@ -4,7 +4,9 @@ mod support;
 
 use std::io;
 
-use support::{Part, Random, aligned, bytes, int4_twin, model, shape, small, winograd_twin, winograd8_twin};
+use support::{
+    Part, Random, aligned, bytes, half_twin, int4_twin, model, shape, small, winograd_twin, winograd8_twin,
+};
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
 use vgg_edge_blob::winograd8::Form;
@@ -90,20 +92,69 @@ fn the_winograd_proof_is_exact() {
 }
 
 #[test]
-fn winograd_is_for_int8_3x3_behind_the_first_layer() {
-    let words = "winograd-f43 is for int8 3x3 convolutions behind the first layer";
+fn winograd_is_for_3x3_behind_the_first_layer() {
+    let words = "winograd-f43 is for int8 and f16 3x3 convolutions behind the first layer";
     let set = |new: &mut NewModel, layer: usize, side: u8| {
         let NewOp::Conv { kernel, algorithm, .. } = &mut new.layers[layer].op else {
             panic!("a convolution")
         };
         (*kernel, *algorithm) = (side, Algorithm::WinogradF43);
     };
-    for (scheme, layer, side) in [(Scheme::Int8, 0, 3), (Scheme::F16, 1, 3), (Scheme::Int8, 1, 1)] {
+    for (scheme, layer, side) in
+        [(Scheme::Int8, 0, 3), (Scheme::F16, 0, 3), (Scheme::F16, 1, 1), (Scheme::Int8, 1, 1)]
+    {
         let conv = |kernel| Part::Conv { kernel, filters: 8, block: 1 };
         let mut new = model(&mut Random(1), scheme, shape(2, 4, 3), &[conv(3), conv(side)]);
         set(&mut new, layer, side);
         assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
     }
+}
+
+/// A layer of f16 Winograd behind the first.
+fn half(half: bool) -> NewModel {
+    let conv = |block| Part::Conv { kernel: 3, filters: 8, block };
+    half_twin(model(&mut Random(1), Scheme::F16, shape(2, 4, 1), &[conv(1), conv(2)]), half)
+}
+
+#[test]
+fn f16_winograd_has_its_own_weights_algorithms_and_scales() {
+    let algorithm = |new: &mut NewModel, wanted| {
+        let NewOp::Conv { algorithm, .. } = &mut new.layers[1].op else { panic!("a convolution") };
+        *algorithm = wanted;
+    };
+    for (wanted, words) in [
+        (Algorithm::Direct, "transformed weights, expected those of direct"),
+        (Algorithm::Winograd8F43, "winograd8-f43 is for int8 3x3 convolutions behind the first layer"),
+    ] {
+        let mut new = half(true);
+        algorithm(&mut new, wanted);
+        assert_eq!(refused(new), format!("layer `layer1`: {words}"));
+    }
+    let conv = |block| Part::Conv { kernel: 3, filters: 8, block };
+    let parts = [conv(1), conv(2)];
+    for (scheme, words) in [
+        (Scheme::F16, "weights that are not transformed, expected those of winograd-f43-f16"),
+        (Scheme::Int8, "winograd-f43-f16 is for f16 3x3 convolutions behind the first layer"),
+    ] {
+        let mut new = model(&mut Random(1), scheme, shape(2, 4, 1), &parts);
+        algorithm(&mut new, Algorithm::WinogradF43F16);
+        assert_eq!(refused(new), format!("layer `layer1`: {words}"));
+    }
+    let expected = "expected a power of two, or 1 for the input of f32 arithmetic";
+    for (is_half, bad, words) in
+        [(true, 3.0, "in_scale is 3e0"), (true, 0.0, "in_scale is 0e0"), (false, 2.0, "in_scale is 2e0")]
+    {
+        let mut new = half(is_half);
+        let NewWeights::F16Winograd { in_scale, .. } = &mut linear(&mut new, 1).weights else {
+            panic!("f16")
+        };
+        *in_scale = bad;
+        assert_eq!(refused(new), format!("layer `layer1`: {words}, {expected}"));
+    }
+    let mut new = half(true);
+    let NewWeights::F16Winograd { filters, .. } = &mut linear(&mut new, 1).weights else { panic!("f16") };
+    filters.taps.pop();
+    assert_eq!(refused(new), "layer `layer1`: 2303 weights, expected 2304");
 }
 
 /// A layer of requantized Winograd behind the first, 8 channels and outputs, all weights and scales alike, with `bias`.

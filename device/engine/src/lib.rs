@@ -17,6 +17,7 @@ mod repack;
 mod tiling;
 pub mod topk;
 mod winograd;
+mod winograd16;
 mod winograd8;
 
 pub use error::EngineError;

@@ -116,7 +116,7 @@ impl Repack {
                 let weights = Weights::S8Winograd { form, layout, data, params, input, scales };
                 Linear { weights, ..linear }
             }
-            Weights::S4 { .. } | Weights::F16 { .. } => linear,
+            Weights::S4 { .. } | Weights::F16 { .. } | Weights::F16Winograd { .. } => linear,
         };
         let op = match layer.op {
             LayerOp::Conv { kernel, linear } => {

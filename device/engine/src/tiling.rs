@@ -35,10 +35,12 @@ pub(crate) struct Sizes {
     value: usize,
     /// Bytes of a transformed weight.
     weight: usize,
+    /// Bytes of an activation.
+    pixel: usize,
 }
 
 impl Sizes {
-    pub(crate) const EXACT: Self = Self { tile: TILE, window: WINDOW, value: 2, weight: 2 };
+    pub(crate) const EXACT: Self = Self { tile: TILE, window: WINDOW, value: 2, weight: 2, pixel: 1 };
 
     /// Those of a layer's algorithm; `None` when that is not Winograd.
     pub(crate) fn of(layer: &Layer<'_>) -> Option<Self> {
@@ -46,7 +48,10 @@ impl Sizes {
         match linear.weights {
             Weights::S16Winograd { .. } => Some(Self::EXACT),
             Weights::S8Winograd { form, .. } => {
-                Some(Self { tile: form.tile(), window: form.window(), value: 1, weight: 1 })
+                Some(Self { tile: form.tile(), window: form.window(), value: 1, weight: 1, pixel: 1 })
+            }
+            Weights::F16Winograd { half, .. } => {
+                Some(Self { value: if half { 2 } else { 4 }, pixel: 4, ..Self::EXACT })
             }
             Weights::S8 { .. } | Weights::S4 { .. } | Weights::F16 { .. } => None,
         }
@@ -225,12 +230,12 @@ impl Tiling {
 
     /// Bytes of the input pixels.
     fn pixels_of(&self, n_tiles: usize) -> usize {
-        n_tiles * self.sizes.tile * self.sizes.tile * self.channels
+        n_tiles * self.sizes.tile * self.sizes.tile * self.channels * self.sizes.pixel
     }
 
     /// Bytes of the output pixels.
     fn outputs_of(&self, n_tiles: usize) -> usize {
-        n_tiles * self.sizes.tile * self.sizes.tile * GROUP * self.n_groups
+        n_tiles * self.sizes.tile * self.sizes.tile * GROUP * self.n_groups * self.sizes.pixel
     }
 
     /// Bytes of the values.

@@ -26,7 +26,7 @@ const FEW_PICTURES: usize = 32;
 pub enum SchemeArg {
     /// 8-bit weights and activations
     Int8,
-    /// half-precision weights, f32 arithmetic
+    /// half-precision weights; arithmetic in f32, or in half precision on boards that have it
     F16,
     /// int8, with 4-bit weights in large dense layers but the last
     Int8Fc4,
@@ -67,8 +67,7 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
-    /// Board that each layer's algorithm is chosen for (int8); the blob runs everywhere and gives the same
-    /// results there
+    /// Board that each layer's algorithm is chosen for; the blob runs everywhere and gives the same results there
     #[arg(long, value_name = "BOARD", value_parser = board, default_value = "generic", hide_possible_values = true)]
     pub board: &'static Board,
     /// Plan for speed: layers may use approximate algorithms while at most so many points of top-1 are lost (int8); 0.3 is

@@ -27,6 +27,8 @@ pub enum Kind {
     Winograd8F23,
     /// Requantized Winograd F(4x4,3x3) in i8.
     Winograd8F43,
+    /// Winograd F(4x4,3x3) of f16 blobs, taps multiplied in half precision.
+    WinogradF43F16,
     /// 2x2 maximum.
     Pool,
     /// Mean over rows and columns.
@@ -41,13 +43,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Picture,
         Kind::First,
         Kind::Direct,
         Kind::WinogradF43,
         Kind::Winograd8F23,
         Kind::Winograd8F43,
+        Kind::WinogradF43F16,
         Kind::Pool,
         Kind::Average,
         Kind::Dense,
@@ -68,6 +71,7 @@ impl Kind {
             Kind::WinogradF43 => "winograd-f43",
             Kind::Winograd8F23 => "winograd8-f23",
             Kind::Winograd8F43 => "winograd8-f43",
+            Kind::WinogradF43F16 => "winograd-f43-f16",
             Kind::Pool => "pool",
             Kind::Average => "average",
             Kind::Dense => "dense",
@@ -94,7 +98,7 @@ impl Kind {
     /// Taps and outputs of a Winograd tile's side.
     pub(super) fn form(self) -> Option<Form> {
         match self {
-            Kind::WinogradF43 => Some(Form { tile: 4, value_bytes: 2 }),
+            Kind::WinogradF43 | Kind::WinogradF43F16 => Some(Form { tile: 4, value_bytes: 2 }),
             Kind::Winograd8F43 => Some(Form { tile: 4, value_bytes: 1 }),
             Kind::Winograd8F23 => Some(Form { tile: 2, value_bytes: 1 }),
             _ => None,
@@ -109,6 +113,7 @@ impl From<Algorithm> for Kind {
             Algorithm::WinogradF43 => Kind::WinogradF43,
             Algorithm::Winograd8F23 => Kind::Winograd8F23,
             Algorithm::Winograd8F43 => Kind::Winograd8F43,
+            Algorithm::WinogradF43F16 => Kind::WinogradF43F16,
         }
     }
 }

@@ -17,6 +17,7 @@
 
 mod counted;
 mod estimate;
+pub mod f16;
 mod instructions;
 mod kind;
 pub mod search;
@@ -121,8 +122,13 @@ pub fn algorithms(model: &NewModel) -> String {
         let used = |op: &NewOp| matches!(op, NewOp::Conv { algorithm, .. } if *algorithm == wanted);
         model.layers.iter().filter(|layer| used(&layer.op)).count()
     };
-    let counts =
-        [Algorithm::Winograd8F43, Algorithm::Winograd8F23, Algorithm::WinogradF43, Algorithm::Direct];
+    let counts = [
+        Algorithm::WinogradF43F16,
+        Algorithm::Winograd8F43,
+        Algorithm::Winograd8F23,
+        Algorithm::WinogradF43,
+        Algorithm::Direct,
+    ];
     let counts = counts.map(|a| (count(a), a.name()));
     let parts: Vec<String> =
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, name)| format!("{n} {name}")).collect();

@@ -299,6 +299,11 @@ impl Sketch {
             scales: &[],
         };
         let weights = match (self.scheme, op.kind()) {
+            (Scheme::F16, kind @ (Kind::WinogradF43 | Kind::WinogradF43F16)) => {
+                let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
+                let half = kind == Kind::WinogradF43F16;
+                Weights::F16Winograd { half, data, params: &[], in_scale: 1.0, out_scale: 1.0 }
+            }
             (Scheme::F16, _) => {
                 let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
                 Weights::F16 { data, params: &[] }

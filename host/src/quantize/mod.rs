@@ -23,6 +23,7 @@ pub use winograd8::{QuantizedTaps, Winograd8};
 
 use crate::calibrate::{Calibration, Method};
 use crate::graph::{self, Graph, GraphError};
+use crate::plan::{self, Board, Conv};
 use crate::preprocess::Preprocess as Rule;
 
 /// Why a graph cannot be quantized.
@@ -188,22 +189,50 @@ pub fn to_int8_fc4(
     Ok(model(graph, rule, scheme, layers))
 }
 
-/// Converts to f16 weights.
+/// Converts to f16 weights, each 3x3 convolution behind the first layer for its fastest algorithm on `board`. Half-precision
+/// arithmetic needs `calibration`, for how large inputs are; without it all arithmetic is f32.
 ///
 /// # Errors
 /// [`QuantizeError`].
-pub fn to_f16(graph: &Graph, rule: &Preprocess) -> Result<NewModel, QuantizeError> {
+pub fn to_f16(
+    graph: &Graph,
+    rule: &Preprocess,
+    board: &Board,
+    calibration: Option<&Calibration>,
+) -> Result<NewModel, QuantizeError> {
     let none = Quantization { scale: 0.0, zero_point: 0 };
     let mut layers = Vec::new();
+    let mut largest = None;
     for (i, f) in lower(graph)?.iter().enumerate() {
         let op = match f.op {
             FusedOp::MaxPool { stride, padding } => max_pool(stride, padding),
             FusedOp::GlobalAvgPool => NewOp::GlobalAvgPool { multiplier: 0, shift: 0 },
             FusedOp::Conv { relu, .. } | FusedOp::Dense { relu, .. } => {
-                linear_op(f, f16::linear(f.name, &ohwi(f, i == 0, rule), relu)?)
+                let weights = ohwi(f, i == 0, rule);
+                // Refuses what half precision cannot hold, transformed or not.
+                let direct = f16::linear(f.name, &weights, relu)?;
+                let algorithm = match convolution(f) {
+                    Some(conv) if i > 0 => match plan::f16::fastest(&conv, board) {
+                        Algorithm::WinogradF43F16 if largest.is_none() => Algorithm::WinogradF43,
+                        algorithm => algorithm,
+                    },
+                    _ => Algorithm::Direct,
+                };
+                match algorithm {
+                    Algorithm::Direct => linear_op(f, direct),
+                    _ => {
+                        let largest = largest.filter(|_| algorithm == Algorithm::WinogradF43F16);
+                        let linear = f16::winograd(&weights, relu, largest);
+                        NewOp::Conv { kernel: 3, algorithm, linear }
+                    }
+                }
             }
         };
         layers.push(layer(f, op, none, none));
+        largest = calibration.map(|calibration| {
+            let range = calibration.range(f.layer_idx, Method::MinMax);
+            range.max.max(-range.min)
+        });
     }
     Ok(model(graph, rule, Scheme::F16, layers))
 }
@@ -220,6 +249,20 @@ pub(crate) fn filters(f: &Fused<'_>) -> OhwiWeights {
 fn ohwi(f: &Fused<'_>, first: bool, rule: &Preprocess) -> OhwiWeights {
     let ohwi = filters(f);
     if first { ohwi.in_picture_order(rule, f.input.channels()) } else { ohwi }
+}
+
+/// The sizes of a 3x3 convolution.
+fn convolution(f: &Fused<'_>) -> Option<Conv> {
+    let (FusedOp::Conv { weights, bias, .. }, graph::ActivationShape::Map(input)) = (&f.op, f.input) else {
+        return None;
+    };
+    let input = blob_shape(input);
+    (weights.shape()[0] == 3).then(|| Conv {
+        height: input.height,
+        width: input.width,
+        inputs: input.channels,
+        outputs: bias.len() as u32,
+    })
 }
 
 fn linear_op(f: &Fused<'_>, linear: vgg_edge_blob::NewLinear) -> NewOp {

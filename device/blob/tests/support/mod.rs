@@ -16,7 +16,9 @@ use vgg_edge_blob::{AlignedBytes, NewModel, Padding, Scheme, Shape, write};
 mod networks;
 
 #[allow(unused_imports, reason = "each test program uses a part")]
-pub(crate) use networks::{Part, Random, int4_twin, k8_twin, model, winograd_twin, winograd8_twin};
+pub(crate) use networks::{
+    Part, Random, half_twin, int4_twin, k8_twin, model, winograd_twin, winograd8_twin,
+};
 
 /// Sections of [`small`], by index.
 pub(crate) const PARAMS_0: usize = 0;

@@ -1,9 +1,10 @@
-//! What exact and requantized Winograd do differently in the executor: the types of values and weights, the kernel's methods.
+//! What Winograd's arithmetics do differently in the executor: the types of values and weights, the kernel's methods.
 //!
 //! ```text
 //! Run     tiles next to one another in a row of tiles       a batch is one run, or some
 //! Exact        i16 values and weights, a window or a tile a call
 //! Requantized  i8 values and weights, scales; a run a call
+//! Float        f32 activations and sums, f32 or half-precision values, half-precision weights: `float.rs`
 //! ```
 
 use core::ops::Range;
@@ -13,7 +14,7 @@ use vgg_edge_blob::layout::{GROUP, S8Params};
 use vgg_edge_blob::winograd::{TILE, WINDOW};
 use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{Layer, S8Layout};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernels::{
     Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
@@ -21,8 +22,8 @@ use crate::kernels::{
 };
 
 /// The windows of a run, some of their channels, and the rows of taps that are wanted.
-pub(super) struct Windows<'a> {
-    pub(super) input: &'a [i8],
+pub(super) struct Windows<'a, I> {
+    pub(super) input: &'a [I],
     /// First value of each row of the windows.
     pub(super) rows: &'a [usize],
     /// Values from there to the first of the channels, a column of the run.
@@ -45,8 +46,8 @@ pub(super) struct RowOfTaps<'a, V> {
 }
 
 /// The pixels of a run, and its sums.
-pub(super) struct Pixels<'a> {
-    pub(super) sums: &'a [i32],
+pub(super) struct Pixels<'a, S> {
+    pub(super) sums: &'a [S],
     pub(super) column_stride: usize,
     pub(super) group: usize,
     pub(super) n_rows: usize,
@@ -58,17 +59,21 @@ pub(super) struct Pixels<'a> {
 
 /// A layer's weights and what it takes to use them.
 pub(super) trait Arithmetic: Sync {
+    /// An activation.
+    type Input: FromBytes + Immutable + Sync;
     /// A transformed activation.
     type Value: FromBytes + IntoBytes + Send + Sync;
+    /// A sum over channels, 4 bytes.
+    type Sum: FromBytes + IntoBytes + Send;
 
     /// Transforms a run's windows.
-    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [Self::Value]);
+    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_, Self::Input>, taps: &mut [Self::Value]);
 
     /// Multiplies a batch at a row of taps.
-    fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, Self::Value>, sums: &mut [i32]);
+    fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, Self::Value>, sums: &mut [Self::Sum]);
 
     /// Makes a run's pixels.
-    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>);
+    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_, Self::Sum>);
 }
 
 /// What makes activations of a group's sums.
@@ -85,9 +90,11 @@ pub(super) struct Exact<'a> {
 }
 
 impl Arithmetic for Exact<'_> {
+    type Input = i8;
     type Value = i16;
+    type Sum = i32;
 
-    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [i16]) {
+    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_, i8>, taps: &mut [i16]) {
         for p in 0..(run.columns.len() - 2) / TILE {
             let window = WinogradInput {
                 input: run.input,
@@ -109,7 +116,7 @@ impl Arithmetic for Exact<'_> {
         kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, sums);
     }
 
-    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>) {
+    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_, i32>) {
         let params = &self.params[run.group];
         for (p, x) in (0..run.n_columns).step_by(TILE).enumerate() {
             kernel.winograd_output(&WinogradOutput {
@@ -140,9 +147,11 @@ pub(super) struct Requantized<'a> {
 }
 
 impl Arithmetic for Requantized<'_> {
+    type Input = i8;
     type Value = i8;
+    type Sum = i32;
 
-    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [i8]) {
+    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_, i8>, taps: &mut [i8]) {
         let n_taps = self.form.taps();
         let stored = self.input.len() / (n_taps + 1);
         let (multipliers, offsets) = self.input.split_at(n_taps * stored);
@@ -182,7 +191,7 @@ impl Arithmetic for Requantized<'_> {
         }
     }
 
-    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>) {
+    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_, i32>) {
         let params = &self.params[run.group];
         kernel.winograd8_output(&Winograd8Output {
             form: self.form,

@@ -155,7 +155,7 @@ impl Context<'_, '_> {
                     });
                 });
             }
-            Weights::S16Winograd { .. } | Weights::S8Winograd { .. } => {} // `winograd` runs them
+            Weights::S16Winograd { .. } | Weights::S8Winograd { .. } | Weights::F16Winograd { .. } => {} // `winograd` runs them
             Weights::F16 { data, params } => {
                 let from = <[f32]>::ref_from_bytes(from).unwrap_or(&[]);
                 self.executor.run(cut.n_tasks(), &|t| {

@@ -8,6 +8,7 @@
 
 mod arithmetic;
 mod blocks;
+mod float;
 mod linear;
 mod picture;
 mod pooling;
@@ -22,6 +23,7 @@ use vgg_edge_blob::{Blob, Layer, LayerOp, Linear, S8Layout, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::arithmetic::{Exact, Requantized};
+use self::float::{Filters, Half, Single};
 use crate::arena;
 use crate::error::EngineError;
 use crate::kernels::Kernel;
@@ -243,6 +245,13 @@ impl Context<'_, '_> {
                 ) => {
                     let layer = Requantized { form, layout, layer, weights, params, input, scales };
                     self.winograd(step, (&layer, tiling), scratch, bytes);
+                }
+                (Weights::F16Winograd { half, data: weights, params, in_scale, out_scale }, Some(tiling)) => {
+                    let filters = Filters { weights, params, in_scale, out_scale, relu: linear.relu };
+                    match half {
+                        true => self.winograd(step, (&Half(filters), tiling), scratch, bytes),
+                        false => self.winograd(step, (&Single(filters), tiling), scratch, bytes),
+                    }
                 }
                 _ => self.direct(step, layer, &linear, scratch, bytes),
             },

@@ -83,11 +83,11 @@ impl Context<'_, '_> {
     ) {
         let (maps, scratch) = bytes.split_at_mut(scratch.start);
         let (from, to) = arena::split(maps, step.source.range(), step.target.range());
-        let from = <[i8]>::ref_from_bytes(from).unwrap_or(&[]);
+        let from = <[A::Input]>::ref_from_bytes(from).unwrap_or(&[]);
         let to = <[AtomicU64]>::mut_from_bytes(to).map_or(&[][..], |words| words);
         let (values, sums) = scratch.split_at_mut(tiling.values_bytes());
         let values = <[A::Value]>::mut_from_bytes(values).unwrap_or(&mut []);
-        let sums = <[i32]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
+        let sums = <[A::Sum]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
         let (sizes, window) = (tiling.sizes, tiling.sizes.window);
         for (first, n) in tiling.bands(sizes.n_tiles(step.n_rows, step.target.width)) {
             let band = Band::new(step, tiling, first, n);
@@ -97,7 +97,7 @@ impl Context<'_, '_> {
             if !tiling.by_row && of_groups == 1 && of_batches == band.n_batches {
                 // A batch from its windows to its pixels on one thread: no other one waits for its values.
                 let (rows, shape) = (0..window, (task_len, tiling.n_slots()));
-                let task = |index: usize, values: &mut [A::Value], sums: &mut [i32]| {
+                let task = |index: usize, values: &mut [A::Value], sums: &mut [A::Sum]| {
                     self.input(&band, band.batch(index), &rows, (layer, tiling), from, values);
                     let whole = (0..tiling.n_groups, index..index + 1, &rows);
                     self.multiply(&band, (layer, tiling), whole, (values, index), sums, to);
@@ -113,7 +113,7 @@ impl Context<'_, '_> {
                     self.input(&band, band.batch(index), &rows, (layer, tiling), from, values);
                 });
                 let values = &*values;
-                let task = |task: usize, sums: &mut [i32]| {
+                let task = |task: usize, sums: &mut [A::Sum]| {
                     let groups = part(task / of_batches, of_groups, tiling.n_groups);
                     let batches = part(task % of_batches, of_batches, band.n_batches);
                     let what = (groups, batches, &rows);
@@ -136,7 +136,7 @@ impl Context<'_, '_> {
         batch: Batch,
         tap_rows: &Range<usize>,
         (layer, tiling): (&A, &Tiling),
-        from: &[i8],
+        from: &[A::Input],
         values: &mut [A::Value],
     ) {
         let (step, sizes) = (band.step, tiling.sizes);
@@ -172,7 +172,7 @@ impl Context<'_, '_> {
         (layer, tiling): (&A, &Tiling),
         (groups, batches, tap_rows): (Range<usize>, Range<usize>, &Range<usize>),
         (values, first): (&[A::Value], usize),
-        sums: &mut [i32],
+        sums: &mut [A::Sum],
         to: &[AtomicU64],
     ) {
         let unit_len = tiling.unit_len(band.widest);
@@ -211,12 +211,14 @@ impl Context<'_, '_> {
         band: &Band<'_>,
         layer: &A,
         (group, batch): (usize, Batch),
-        sums: &[i32],
+        sums: &[A::Sum],
         to: &[AtomicU64],
     ) {
         let step = band.step;
         let target = &step.target;
-        let n_groups = target.channels / GROUP;
+        // Words of a group's 8 channels, and between two pixels.
+        let group_words = GROUP * target.value_size / size_of::<AtomicU64>();
+        let stride = target.channels / GROUP * group_words;
         for (first, n_tiles, y, x) in band.runs(batch) {
             let pixel = (step.target_row + y) * (target.width + 2 * target.halo) + target.halo + x;
             let run = Pixels {
@@ -225,9 +227,9 @@ impl Context<'_, '_> {
                 group,
                 n_rows: (step.n_rows - y).min(band.tile),
                 n_columns: (target.width - x).min(n_tiles * band.tile),
-                words: &to[pixel * n_groups + group..],
-                row_stride: (target.width + 2 * target.halo) * n_groups,
-                pixel_stride: n_groups,
+                words: &to[pixel * stride + group * group_words..],
+                row_stride: (target.width + 2 * target.halo) * stride,
+                pixel_stride: stride,
             };
             layer.output(self.kernel, &run);
         }

@@ -16,7 +16,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
     F16Strip, GROUP, Kernel, Requant, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output,
-    Winograd8Row, WinogradInput, WinogradOutput, WinogradRow, avx2_s4, avx2_winograd, avx2_winograd8, tiles,
+    Winograd8Row, Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput,
+    WinogradRow, avx2_s4, avx2_winograd, avx2_winograd8, avx2_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "x86_64-s8-avx2";
@@ -106,6 +107,36 @@ impl Kernel for Avx2 {
         run.check();
         // SAFETY: as in `winograd_input`.
         unsafe { avx2_winograd8::output(run) };
+    }
+
+    fn winograd16_input_f32(&self, tile: &Winograd16Input<'_>, taps: &mut [f32]) {
+        tile.check(taps.len());
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd16::input_f32(tile, taps) };
+    }
+
+    fn winograd16_input_f16(&self, tile: &Winograd16Input<'_>, taps: &mut [u16]) {
+        tile.check(taps.len());
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd16::input_f16(tile, taps) };
+    }
+
+    fn winograd16_row_f32(&self, row: &Winograd16Row<'_, f32>, sums: &mut [f32]) {
+        row.check(sums);
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd16::row_f32(row, sums) };
+    }
+
+    fn winograd16_row_f16(&self, row: &Winograd16Row<'_, u16>, sums: &mut [f32]) {
+        row.check(sums);
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd16::row_f16(row, sums) };
+    }
+
+    fn winograd16_output(&self, tile: &Winograd16Output<'_>) {
+        tile.check();
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd16::output(tile) };
     }
 }
 
@@ -248,16 +279,23 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
             }
         }
     }
-    let zero = avx::_mm256_setzero_ps();
-    let nan = avx::_mm256_castsi256_ps(avx::_mm256_set1_epi32(0x7fc0_0000));
     for (p, acc) in acc.into_iter().enumerate() {
-        let stored = if strip.relu {
-            avx::_mm256_and_ps(acc, avx::_mm256_cmp_ps::<{ avx::_CMP_GT_OQ }>(acc, zero))
-        } else {
-            avx::_mm256_blendv_ps(acc, nan, avx::_mm256_cmp_ps::<{ avx::_CMP_UNORD_Q }>(acc, acc))
-        };
-        store_pairs(&strip.words[(first + p) * strip.stride..][..4], avx::_mm256_castps_si256(stored));
+        store_floats(&strip.words[(first + p) * strip.stride..][..4], acc, strip.relu);
     }
+}
+
+/// Stores 8 channels, clamped at 0 or with one NaN for all CPUs.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn store_floats(words: &[AtomicU64], acc: avx::__m256, relu: bool) {
+    let stored = if relu {
+        let positive = avx::_mm256_cmp_ps::<{ avx::_CMP_GT_OQ }>(acc, avx::_mm256_setzero_ps());
+        avx::_mm256_and_ps(acc, positive)
+    } else {
+        let nan = avx::_mm256_castsi256_ps(avx::_mm256_set1_epi32(0x7fc0_0000));
+        avx::_mm256_blendv_ps(acc, nan, avx::_mm256_cmp_ps::<{ avx::_CMP_UNORD_Q }>(acc, acc))
+    };
+    store_pairs(words, avx::_mm256_castps_si256(stored));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -19,8 +19,9 @@ use super::dotprod;
 use super::neon::{Finish, f16};
 use super::{
     F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
-    WinogradInput, WinogradOutput, WinogradRow, dotprod_s4, dotprod_winograd8, i8mm_blocks, i8mm_winograd8,
-    neon_winograd, neon_winograd_row, neon_winograd8, neon_winograd8_output, tiles,
+    Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
+    dotprod_winograd8, fp16_winograd16, i8mm_blocks, i8mm_winograd8, neon_winograd, neon_winograd_row,
+    neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -97,6 +98,26 @@ impl Kernel for I8mm {
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
         neon_winograd::output(tile);
+    }
+
+    fn winograd16_input_f32(&self, tile: &Winograd16Input<'_>, taps: &mut [f32]) {
+        neon_winograd16::input_f32(tile, taps);
+    }
+
+    fn winograd16_input_f16(&self, tile: &Winograd16Input<'_>, taps: &mut [u16]) {
+        neon_winograd16::input_f16(tile, taps);
+    }
+
+    fn winograd16_row_f32(&self, row: &Winograd16Row<'_, f32>, sums: &mut [f32]) {
+        neon_winograd16::row_f32(row, sums);
+    }
+
+    fn winograd16_row_f16(&self, row: &Winograd16Row<'_, u16>, sums: &mut [f32]) {
+        fp16_winograd16::row(row, sums);
+    }
+
+    fn winograd16_output(&self, tile: &Winograd16Output<'_>) {
+        neon_winograd16::output(tile);
     }
 }
 

@@ -48,6 +48,8 @@ mod avx2_s4;
 #[cfg(target_arch = "x86_64")]
 mod avx2_winograd;
 #[cfg(target_arch = "x86_64")]
+mod avx2_winograd16;
+#[cfg(target_arch = "x86_64")]
 mod avx2_winograd8;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
@@ -57,6 +59,8 @@ mod dotprod;
 mod dotprod_s4;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod fp16_winograd16;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
@@ -72,6 +76,8 @@ mod neon_s4;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd16;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd8;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd8_output;
@@ -80,11 +86,13 @@ mod neon_winograd8_row;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
 mod scalar;
+mod scalar_winograd16;
 mod scalar_winograd8;
 
 pub use crate::blocks::S8Blocks;
 pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 pub use crate::winograd8::{Winograd8Input, Winograd8Output, Winograd8Row};
+pub use crate::winograd16::{Winograd16Input, Winograd16Output, Winograd16Row};
 
 /// A kernel of the table.
 #[derive(Debug)]
@@ -342,6 +350,36 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// Transforms a run's column sums back, requantizes and stores its pixels.
     fn winograd8_output(&self, run: &Winograd8Output<'_>) {
         scalar_winograd8::output(run);
+    }
+
+    /// Winograd of f16 blobs: transforms a tile's window into f32 taps. A row without its own has the specification's, as for
+    /// the next four.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`]; so do the other four.
+    fn winograd16_input_f32(&self, tile: &Winograd16Input<'_>, taps: &mut [f32]) {
+        scalar_winograd16::input_f32(tile, taps);
+    }
+
+    /// The same into half-precision taps.
+    fn winograd16_input_f16(&self, tile: &Winograd16Input<'_>, taps: &mut [u16]) {
+        scalar_winograd16::input_f16(tile, taps);
+    }
+
+    /// Multiplies a batch of tiles at a row of f32 taps and transforms the 6 sums back to 4: column `x` of tile `p` becomes
+    /// `sums[(x * n_tiles + p) * 8 ..][..8]`.
+    fn winograd16_row_f32(&self, row: &Winograd16Row<'_, f32>, sums: &mut [f32]) {
+        scalar_winograd16::row_f32(row, sums);
+    }
+
+    /// The same of half-precision taps, in half precision.
+    fn winograd16_row_f16(&self, row: &Winograd16Row<'_, u16>, sums: &mut [f32]) {
+        scalar_winograd16::row_f16(row, sums);
+    }
+
+    /// Transforms a tile's column sums back, adds the bias and stores its pixels.
+    fn winograd16_output(&self, tile: &Winograd16Output<'_>) {
+        scalar_winograd16::output(tile);
     }
 }
 

@@ -19,8 +19,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::neon_multiply::{load_8_post, multiply};
 use super::{
     F16Strip, GROUP, Kernel, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
-    WinogradInput, WinogradOutput, WinogradRow, neon_s4, neon_winograd, neon_winograd_row, neon_winograd8,
-    neon_winograd8_output, neon_winograd8_row, tiles,
+    Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow,
+    fp16_winograd16, neon_s4, neon_winograd, neon_winograd_row, neon_winograd8, neon_winograd8_output,
+    neon_winograd8_row, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-neon";
@@ -79,6 +80,26 @@ impl Kernel for Neon {
 
     fn winograd8_output(&self, run: &Winograd8Output<'_>) {
         neon_winograd8_output::output(run);
+    }
+
+    fn winograd16_input_f32(&self, tile: &Winograd16Input<'_>, taps: &mut [f32]) {
+        neon_winograd16::input_f32(tile, taps);
+    }
+
+    fn winograd16_input_f16(&self, tile: &Winograd16Input<'_>, taps: &mut [u16]) {
+        neon_winograd16::input_f16(tile, taps);
+    }
+
+    fn winograd16_row_f32(&self, row: &Winograd16Row<'_, f32>, sums: &mut [f32]) {
+        neon_winograd16::row_f32(row, sums);
+    }
+
+    fn winograd16_row_f16(&self, row: &Winograd16Row<'_, u16>, sums: &mut [f32]) {
+        fp16_winograd16::row(row, sums);
+    }
+
+    fn winograd16_output(&self, tile: &Winograd16Output<'_>) {
+        neon_winograd16::output(tile);
     }
 }
 
@@ -273,19 +294,26 @@ unsafe fn f16_tile<const P: usize>(strip: &F16Strip<'_>, first: usize) {
             }
         }
     }
-    let (zero, nan) = (neon::vdupq_n_f32(0.0), neon::vdupq_n_u32(0x7fc0_0000));
-    for (p, acc) in acc.into_iter().enumerate() {
-        let bits = acc.map(|a| {
-            let bits = neon::vreinterpretq_u32_f32(a);
-            let stored = if strip.relu {
-                neon::vandq_u32(bits, neon::vcgtq_f32(a, zero))
-            } else {
-                neon::vbslq_u32(neon::vceqq_f32(a, a), bits, nan)
-            };
-            neon::vreinterpretq_s32_u32(stored)
-        });
-        store_pairs(&strip.words[(first + p) * strip.stride..][..4], bits);
+    for (p, [low, high]) in acc.into_iter().enumerate() {
+        let words = &strip.words[(first + p) * strip.stride..][..4];
+        store_floats(&words[..2], low, strip.relu);
+        store_floats(&words[2..], high, strip.relu);
     }
+}
+
+/// Stores 4 channels, clamped at 0 or with one NaN for all CPUs.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn store_floats(words: &[AtomicU64], acc: neon::float32x4_t, relu: bool) {
+    let bits = neon::vreinterpretq_u32_f32(acc);
+    let stored = if relu {
+        neon::vandq_u32(bits, neon::vcgtq_f32(acc, neon::vdupq_n_f32(0.0)))
+    } else {
+        neon::vbslq_u32(neon::vceqq_f32(acc, acc), bits, neon::vdupq_n_u32(0x7fc0_0000))
+    };
+    let stored = neon::vreinterpretq_u64_u32(stored);
+    words[0].store(neon::vgetq_lane_u64::<0>(stored), Relaxed);
+    words[1].store(neon::vgetq_lane_u64::<1>(stored), Relaxed);
 }
 
 /// One value into lane 0, with post-increment. In assembly: the compiler would copy it into all lanes, by an operation.

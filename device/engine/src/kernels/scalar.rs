@@ -207,18 +207,18 @@ fn add_run(acc: &mut [i32; GROUP], x: &[i8], w: &[i8]) {
 
 /// `x * w + acc` with one rounding.
 #[cfg(feature = "std")]
-fn fma(x: f32, w: f32, acc: f32) -> f32 {
+pub(super) fn fma(x: f32, w: f32, acc: f32) -> f32 {
     x.mul_add(w, acc)
 }
 
 /// `x * w + acc` with one rounding.
 #[cfg(not(feature = "std"))]
-fn fma(x: f32, w: f32, acc: f32) -> f32 {
+pub(super) fn fma(x: f32, w: f32, acc: f32) -> f32 {
     libm::fmaf(x, w, acc)
 }
 
 /// The bits that are stored: after the clamp, and with one NaN for all CPUs.
-fn finish(acc: f32, relu: bool) -> u32 {
+pub(super) fn finish(acc: f32, relu: bool) -> u32 {
     if relu {
         if acc > 0.0 { acc.to_bits() } else { 0 }
     } else if acc.is_nan() {
@@ -229,7 +229,7 @@ fn finish(acc: f32, relu: bool) -> u32 {
 }
 
 /// Two channels a word, the first in the lower half.
-fn store_pairs(words: &[AtomicU64], values: [u32; GROUP]) {
+pub(super) fn store_pairs(words: &[AtomicU64], values: [u32; GROUP]) {
     for (word, pair) in words.iter().zip(values.as_chunks::<2>().0) {
         word.store(u64::from(pair[0]) | u64::from(pair[1]) << 32, Relaxed);
     }

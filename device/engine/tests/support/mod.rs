@@ -10,8 +10,12 @@ use vgg_edge_blob::{
 };
 
 #[allow(dead_code, reason = "each test program uses a part")]
+mod half;
+#[allow(dead_code, reason = "each test program uses a part")]
 mod winograd8;
 
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub(crate) use half::half_twin;
 #[allow(unused_imports, reason = "each test program uses a part")]
 pub(crate) use winograd8::winograd8_twin;
 
@@ -73,7 +77,8 @@ fn linear(
             let params = (0..groups)
                 .map(|_| F16Params { bias: core::array::from_fn(|_| r.range(-100, 100) as f32 / 100.0) })
                 .collect();
-            let weight = |r: &mut Random| half::f16::from_f32(r.range(-1000, 1000) as f32 / 1000.0).to_bits();
+            let weight =
+                |r: &mut Random| ::half::f16::from_f32(r.range(-1000, 1000) as f32 / 1000.0).to_bits();
             NewWeights::F16((0..n).map(|_| weight(r)).collect(), params)
         }
     };
@@ -334,7 +339,9 @@ pub(crate) fn int8_logits(model: &NewModel, picture: &[u8]) -> Vec<f32> {
                     let scale = |i: usize| i64::from(scales[o * n_groups + element(i) / 64]);
                     (products(&weights[filter], window, scale), params)
                 }
-                NewWeights::S8Winograd { .. } | NewWeights::F16(..) => panic!("direct int8 model"),
+                NewWeights::S8Winograd { .. } | NewWeights::F16(..) | NewWeights::F16Winograd { .. } => {
+                    panic!("direct int8 model")
+                }
             };
             let p = &p[o / 8];
             (
@@ -394,7 +401,7 @@ pub(crate) fn f16_logits(model: &NewModel, picture: &[u8]) -> Vec<f32> {
             let acc = filter
                 .iter()
                 .zip(window)
-                .fold(start, |a, (&w, &x)| x.mul_add(half::f16::from_bits(w).to_f32(), a));
+                .fold(start, |a, (&w, &x)| x.mul_add(::half::f16::from_bits(w).to_f32(), a));
             if !l.relu || acc > 0.0 { acc } else { 0.0 }
         };
         match &layer.op {
