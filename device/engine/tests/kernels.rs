@@ -553,6 +553,13 @@ fn kernels_md_describes_these_files() {
         ("../winograd.rs", include_str!("../src/winograd.rs")),
         ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
         ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
+        ("neon_multiply.rs", include_str!("../src/kernels/neon_multiply.rs")),
+        ("../winograd8.rs", include_str!("../src/winograd8.rs")),
+        ("scalar_winograd8.rs", include_str!("../src/kernels/scalar_winograd8.rs")),
+        ("neon_winograd8.rs", include_str!("../src/kernels/neon_winograd8.rs")),
+        ("neon_winograd8_row.rs", include_str!("../src/kernels/neon_winograd8_row.rs")),
+        ("neon_winograd8_output.rs", include_str!("../src/kernels/neon_winograd8_output.rs")),
+        ("dotprod_winograd8.rs", include_str!("../src/kernels/dotprod_winograd8.rs")),
         ("avx2_winograd.rs", include_str!("../src/kernels/avx2_winograd.rs")),
     ];
     let fnv = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
