@@ -18,7 +18,8 @@ use vgg_edge_blob::{Layout, S8Layout};
 use super::neon::{Finish, f16, prefetch};
 use super::{
     F16Strip, Kernel, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput,
-    WinogradOutput, WinogradRow, dotprod_winograd8, neon_winograd, neon_winograd_row, neon_winograd8, tiles,
+    WinogradOutput, WinogradRow, dotprod_winograd8, neon_winograd, neon_winograd_row, neon_winograd8,
+    neon_winograd8_output, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-dotprod";
@@ -76,7 +77,7 @@ impl Kernel for Dotprod {
     }
 
     fn winograd8_output(&self, run: &Winograd8Output<'_>) {
-        neon_winograd8::output(run);
+        neon_winograd8_output::output(run);
     }
 }
 

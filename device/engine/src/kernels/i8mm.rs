@@ -20,17 +20,17 @@ use super::neon::{Finish, f16};
 use super::{
     F16Strip, Kernel, S8Blocks, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     WinogradInput, WinogradOutput, WinogradRow, dotprod_winograd8, i8mm_blocks, i8mm_winograd8,
-    neon_winograd, neon_winograd_row, neon_winograd8, tiles,
+    neon_winograd, neon_winograd_row, neon_winograd8, neon_winograd8_output, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
 
 pub(super) fn detect() -> Option<&'static dyn Kernel> {
     static KERNEL: I8mm = I8mm(());
-    if cpu_has!("i8mm", "dotprod") { Some(&KERNEL) } else { None }
+    if cpu_has!("i8mm", "dotprod", "rdm") { Some(&KERNEL) } else { None }
 }
 
-/// Its only value is behind [`detect`]: proof of FEAT_I8MM and FEAT_DotProd.
+/// Its only value is behind [`detect`]: proof of FEAT_I8MM, FEAT_DotProd and FEAT_RDM.
 #[derive(Debug)]
 struct I8mm(());
 
@@ -68,7 +68,7 @@ impl Kernel for I8mm {
     }
 
     fn winograd8_output(&self, run: &Winograd8Output<'_>) {
-        neon_winograd8::output(run);
+        neon_winograd8_output::output(run);
     }
 
     fn winograd8_row_k8(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {

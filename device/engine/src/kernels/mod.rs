@@ -57,9 +57,13 @@ mod i8mm_winograd8;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_multiply;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd8;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd8_output;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd8_row;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]

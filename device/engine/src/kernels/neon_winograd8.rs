@@ -1,24 +1,22 @@
-//! Requantized Winograd's transforms of the `neon` kernel and of every Arm row above it, `neon_winograd8`.
+//! Requantized Winograd's input transform of the `neon` kernel and of every Arm row above it, `neon_winograd8`.
 //!
 //! ```text
-//! input    8 channels of a run of windows: columns of i8 to B x in i16, once for all tiles that share them; then, a row of
-//!          taps after the other with its multipliers in registers, B again, sqrdmulh, sqadd at tap (1, 1), sqxtn
-//! output   4 channels at a time: A m, sqrdmulh, srshl, sqxtn; halves meet in i16
+//! 8 channels of a run of windows   columns of i8 to B x in i16, once for all tiles that share them; then, a row of taps after the
+//!                                  other with its multipliers in registers: B again, sqrdmulh, sqadd at tap (1, 1), sqxtn
 //! ```
 //!
 //! With `a = x3 - x1`, `b = x4 - x2` F43's rows of B are `2 (x0 - x2 - 2a) + r3`, `p + q`, `p - q`, `r3 = a + 2b`, `r4 = b - 2a`,
-//! `2 (x5 - x3 - 2b) + r4`, where `p = 2b - 3 x3`, `q = 2a - 3 x2`: 20 operations. Numbers are exact modulo 2^16, and the taps fit.
+//! `2 (x5 - x3 - 2b) + r4`, where `p = 2b - 3 x3`, `q = 2a - 3 x2`. Numbers are exact modulo 2^16, and the taps fit.
+//! `neon_winograd8_row` and `neon_winograd8_output` are the rest.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
-use core::arch::aarch64 as neon;
+use core::arch::{aarch64 as neon, asm};
 use core::mem::MaybeUninit;
-use core::sync::atomic::Ordering::Relaxed;
 
 use vgg_edge_blob::winograd8::{Form, MAX_TILE, MAX_WINDOW};
 
-use super::neon::load_i32;
-use super::{GROUP, MAX_BATCH, Winograd8Input, Winograd8Output};
+use super::{GROUP, MAX_BATCH, Winograd8Input};
 
 /// Columns of the longest run.
 const MAX_COLUMNS: usize = MAX_BATCH * MAX_TILE + 2;
@@ -39,19 +37,8 @@ pub(super) fn input(run: &Winograd8Input<'_>, taps: &mut [i8]) {
     }
 }
 
-pub(super) fn output(run: &Winograd8Output<'_>) {
-    run.check();
-    // SAFETY: as in `input`.
-    unsafe {
-        match run.form {
-            Form::F23 => transform_output::<false>(run),
-            Form::F43 => transform_output::<true>(run),
-        }
-    }
-}
-
 /// Rows and columns of a tile, and of its taps.
-const fn sizes(f43: bool) -> (usize, usize) {
+pub(super) const fn sizes(f43: bool) -> (usize, usize) {
     if f43 { (4, 6) } else { (2, 4) }
 }
 
@@ -64,19 +51,23 @@ unsafe fn groups<const F43: bool>(run: &Winograd8Input<'_>, taps: &mut [i8]) {
     let mut halves = [const { MaybeUninit::<i16>::uninit() }; MAX_COLUMNS * MAX_WINDOW * GROUP];
     let halves = halves.as_mut_ptr().cast::<i16>();
     for channel in (0..run.channels).step_by(GROUP) {
+        let mut rows = [run.input.as_ptr(); MAX_WINDOW];
+        for (place, row) in rows.iter_mut().zip(run.rows) {
+            *place = place.wrapping_add(row + channel);
+        }
         // SAFETY: the caller's promise; each function writes and reads the columns of the run at the rows of taps.
         unsafe {
             if run.tap_rows.len() == window {
-                all_rows::<F43>(run, channel, halves);
+                all_rows::<F43>(&rows, run.columns, halves);
             } else {
                 for i in run.tap_rows.clone() {
                     match i {
-                        0 => one_row::<F43, 0>(run, channel, halves),
-                        1 => one_row::<F43, 1>(run, channel, halves),
-                        2 => one_row::<F43, 2>(run, channel, halves),
-                        3 => one_row::<F43, 3>(run, channel, halves),
-                        4 => one_row::<F43, 4>(run, channel, halves),
-                        _ => one_row::<F43, 5>(run, channel, halves),
+                        0 => one_row::<F43, 0>(&rows, run.columns, halves),
+                        1 => one_row::<F43, 1>(&rows, run.columns, halves),
+                        2 => one_row::<F43, 2>(&rows, run.columns, halves),
+                        3 => one_row::<F43, 3>(&rows, run.columns, halves),
+                        4 => one_row::<F43, 4>(&rows, run.columns, halves),
+                        _ => one_row::<F43, 5>(&rows, run.columns, halves),
                     }
                 }
             }
@@ -96,14 +87,14 @@ unsafe fn groups<const F43: bool>(run: &Winograd8Input<'_>, taps: &mut [i8]) {
 /// The columns of 8 channels at all rows of taps.
 ///
 /// # Safety
-/// The run is checked; `halves` has places for its columns.
+/// 8 values behind every row and column; `halves` has places for as many columns.
 #[target_feature(enable = "neon")]
-unsafe fn all_rows<const F43: bool>(run: &Winograd8Input<'_>, channel: usize, mut halves: *mut i16) {
+unsafe fn all_rows<const F43: bool>(rows: &[*const i8; MAX_WINDOW], columns: &[usize], mut halves: *mut i16) {
     let (_, window) = sizes(F43);
-    for &column in run.columns {
+    for &column in columns {
         // SAFETY: the caller's promise.
         unsafe {
-            let taps = widening_taps::<F43>(load_column(run, channel, column, window));
+            let taps = widening_taps::<F43>(load_column::<F43>(rows, column));
             for (i, tap) in taps.into_iter().enumerate().take(window) {
                 neon::vst1q_s16(halves.add(i * GROUP), tap);
             }
@@ -118,15 +109,14 @@ unsafe fn all_rows<const F43: bool>(run: &Winograd8Input<'_>, channel: usize, mu
 /// As for [`all_rows`].
 #[target_feature(enable = "neon")]
 unsafe fn one_row<const F43: bool, const I: usize>(
-    run: &Winograd8Input<'_>,
-    channel: usize,
+    rows: &[*const i8; MAX_WINDOW],
+    columns: &[usize],
     mut halves: *mut i16,
 ) {
-    let (_, window) = sizes(F43);
-    for &column in run.columns {
+    for &column in columns {
         // SAFETY: the caller's promise.
         unsafe {
-            let taps = widening_taps::<F43>(load_column(run, channel, column, window));
+            let taps = widening_taps::<F43>(load_column::<F43>(rows, column));
             neon::vst1q_s16(halves.add(I * GROUP), taps[I]);
             halves = halves.add(MAX_WINDOW * GROUP);
         }
@@ -134,20 +124,18 @@ unsafe fn one_row<const F43: bool, const I: usize>(
 }
 
 /// # Safety
-/// The run is checked; `column` is one of its columns and `channel` one of its channels.
+/// 8 values `column` values behind each of the first `window` rows.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn load_column(
-    run: &Winograd8Input<'_>,
-    channel: usize,
+unsafe fn load_column<const F43: bool>(
+    rows: &[*const i8; MAX_WINDOW],
     column: usize,
-    window: usize,
 ) -> [neon::int8x8_t; MAX_WINDOW] {
-    let x = run.input.as_ptr().wrapping_add(column + channel);
+    let (_, window) = sizes(F43);
     let mut values = [neon::vdup_n_s8(0); MAX_WINDOW];
-    for (value, row) in values[..window].iter_mut().zip(run.rows) {
-        // SAFETY: `check` found 8 values behind every row, column and group.
-        *value = unsafe { neon::vld1_s8(x.wrapping_add(*row)) };
+    for i in 0..window {
+        // SAFETY: the caller's promise.
+        values[i] = unsafe { neon::vld1_s8(rows[i].add(column)) };
     }
     values
 }
@@ -179,8 +167,9 @@ unsafe fn row_of_taps<const F43: bool, const OFFSET: bool>(
             // SAFETY: the caller's promise: a tile's columns are the run's.
             *x = unsafe { neon::vld1q_s16(halves.add(column * MAX_WINDOW * GROUP)) };
         }
-        for (j, tap) in to_taps::<F43>(x).into_iter().enumerate().take(window) {
-            let mut value = neon::vqrdmulhq_s16(tap, multipliers[j]);
+        let row = to_taps::<F43>(x);
+        for j in 0..window {
+            let mut value = neon::vqrdmulhq_s16(row[j], multipliers[j]);
             if OFFSET && j == 1 {
                 value = neon::vqaddq_s16(value, offset);
             }
@@ -189,7 +178,18 @@ unsafe fn row_of_taps<const F43: bool, const OFFSET: bool>(
         }
         halves = halves.wrapping_add(tile * MAX_WINDOW * GROUP);
         taps = taps.wrapping_add(GROUP);
+        halves = hidden(halves);
     }
+}
+
+/// `pointer`. The compiler no longer sees that a tile's first columns are the last of the one before: it would copy registers,
+/// which takes a vector pipe, where loads do not.
+#[inline]
+fn hidden(pointer: *const i16) -> *const i16 {
+    let mut address = pointer.addr();
+    // SAFETY: does nothing.
+    unsafe { asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags)) };
+    pointer.with_addr(address)
 }
 
 /// `B x` of i8 values.
@@ -201,12 +201,21 @@ fn widening_taps<const F43: bool>(x: [neon::int8x8_t; MAX_WINDOW]) -> [neon::int
         let zero = neon::vdupq_n_s16(0);
         return [minus(0, 2), neon::vaddl_s8(x[1], x[2]), minus(2, 1), minus(3, 1), zero, zero];
     }
-    let three = neon::vdup_n_s8(3);
-    finish_taps(
-        [minus(3, 1), minus(4, 2)],
-        [neon::vmull_s8(x[2], three), neon::vmull_s8(x[3], three)],
-        [minus(0, 2), minus(5, 3)],
-    )
+    let three = opaque_three();
+    let (a, b) = (minus(3, 1), minus(4, 2));
+    let twice = |x| neon::vshlq_n_s16::<1>(x);
+    let (a2, b2) = (twice(a), twice(b));
+    let p = neon::vsubq_s16(b2, neon::vmull_s8(x[3], three));
+    let q = neon::vsubq_s16(a2, neon::vmull_s8(x[2], three));
+    let (r3, r4) = (neon::vaddq_s16(a, b2), neon::vsubq_s16(b, a2));
+    [
+        neon::vaddq_s16(twice(neon::vsubq_s16(minus(0, 2), a2)), r3),
+        neon::vaddq_s16(p, q),
+        neon::vsubq_s16(p, q),
+        r3,
+        r4,
+        neon::vaddq_s16(twice(neon::vsubq_s16(minus(5, 3), b2)), r4),
+    ]
 }
 
 /// `B x` of i16 values.
@@ -218,108 +227,46 @@ fn to_taps<const F43: bool>(x: [neon::int16x8_t; MAX_WINDOW]) -> [neon::int16x8_
         let zero = neon::vdupq_n_s16(0);
         return [minus(0, 2), neon::vaddq_s16(x[1], x[2]), minus(2, 1), minus(3, 1), zero, zero];
     }
-    let three = |x| neon::vaddq_s16(neon::vshlq_n_s16::<1>(x), x);
-    finish_taps([minus(3, 1), minus(4, 2)], [three(x[2]), three(x[3])], [minus(0, 2), minus(5, 3)])
+    let [x0, x1, x2, x3, x4, x5] = x;
+    let (mut first, mut last, three) = (x0, x5, neon::vdupq_n_s16(3));
+    let (r1, r2, r3, r4);
+    // SAFETY: registers only. In one block: the compiler copies what `mls` overwrites.
+    unsafe {
+        asm!(
+            "sub {a:v}.8h, {x3:v}.8h, {x1:v}.8h",
+            "sub {b:v}.8h, {x4:v}.8h, {x2:v}.8h",
+            "sub {x0:v}.8h, {x0:v}.8h, {x2:v}.8h",
+            "add {x1:v}.8h, {a:v}.8h, {a:v}.8h",
+            "add {x4:v}.8h, {b:v}.8h, {b:v}.8h",
+            "sub {x5:v}.8h, {x5:v}.8h, {x3:v}.8h",
+            "add {a:v}.8h, {a:v}.8h, {x4:v}.8h",
+            "sub {b:v}.8h, {b:v}.8h, {x1:v}.8h",
+            "sub {x0:v}.8h, {x0:v}.8h, {x1:v}.8h",
+            "sub {x5:v}.8h, {x5:v}.8h, {x4:v}.8h",
+            "mls {x1:v}.8h, {x2:v}.8h, {three:v}.8h",
+            "mls {x4:v}.8h, {x3:v}.8h, {three:v}.8h",
+            "shl {x0:v}.8h, {x0:v}.8h, #1",
+            "shl {x5:v}.8h, {x5:v}.8h, #1",
+            "add {x0:v}.8h, {x0:v}.8h, {a:v}.8h",
+            "add {x5:v}.8h, {x5:v}.8h, {b:v}.8h",
+            "add {x2:v}.8h, {x4:v}.8h, {x1:v}.8h",
+            "sub {x3:v}.8h, {x4:v}.8h, {x1:v}.8h",
+            x0 = inout(vreg) first, x1 = inout(vreg) x1 => _, x2 = inout(vreg) x2 => r1, x3 = inout(vreg) x3 => r2,
+            x4 = inout(vreg) x4 => _, x5 = inout(vreg) last, a = out(vreg) r3, b = out(vreg) r4,
+            three = in(vreg) three, options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    [first, r1, r2, r3, r4, last]
 }
 
-/// F43's taps from `a`, `b`, `3 x2`, `3 x3`, `x0 - x2` and `x5 - x3`.
+/// 3 in all lanes. The compiler, which would see the number, trades `smull` for `sshll` and `mul`.
 #[target_feature(enable = "neon")]
 #[inline]
-fn finish_taps(
-    [a, b]: [neon::int16x8_t; 2],
-    [three_x2, three_x3]: [neon::int16x8_t; 2],
-    [first, last]: [neon::int16x8_t; 2],
-) -> [neon::int16x8_t; MAX_WINDOW] {
-    let twice = |x| neon::vshlq_n_s16::<1>(x);
-    let (a2, b2) = (twice(a), twice(b));
-    let (p, q) = (neon::vsubq_s16(b2, three_x3), neon::vsubq_s16(a2, three_x2));
-    let (r3, r4) = (neon::vaddq_s16(a, b2), neon::vsubq_s16(b, a2));
-    [
-        neon::vaddq_s16(twice(neon::vsubq_s16(first, a2)), r3),
-        neon::vaddq_s16(p, q),
-        neon::vsubq_s16(p, q),
-        r3,
-        r4,
-        neon::vaddq_s16(twice(neon::vsubq_s16(last, b2)), r4),
-    ]
-}
-
-/// # Safety
-/// The run is checked.
-#[target_feature(enable = "neon")]
-unsafe fn transform_output<const F43: bool>(run: &Winograd8Output<'_>) {
-    let (tile, _) = sizes(F43);
-    let zero_point = neon::vdupq_n_s16(run.requant.zero_point.into());
-    let (bias, multiplier) = (load_i32(run.bias), load_i32(run.requant.multiplier));
-    let left_shift = load_i32(run.requant.shift).map(|s| neon::vnegq_s32(s));
-    for x in 0..run.n_columns {
-        let first = x % tile * run.column_stride + x / tile * GROUP;
-        let mut pixels = [[neon::vdupq_n_s32(0); 2]; MAX_TILE];
-        for half in 0..2 {
-            // SAFETY: the caller's promise: 8 sums behind every column of every row of taps.
-            let sums = unsafe { load_sums::<F43>(run, first + 4 * half, bias[half]) };
-            for (pixel, y) in pixels.iter_mut().zip(from_taps::<F43>(sums)) {
-                pixel[half] = neon::vrshlq_s32(neon::vqrdmulhq_s32(y, multiplier[half]), left_shift[half]);
-            }
-        }
-        for (y, [low, high]) in pixels.into_iter().enumerate().take(run.n_rows) {
-            let channels = neon::vqmovn_high_s32(neon::vqmovn_s32(low), high);
-            let word = neon::vreinterpret_u64_s8(neon::vqmovn_s16(neon::vqaddq_s16(channels, zero_point)));
-            let place = y * run.row_stride + x * run.pixel_stride;
-            run.words[place].store(neon::vget_lane_u64::<0>(word), Relaxed);
-        }
+fn opaque_three() -> neon::int8x8_t {
+    let three;
+    // SAFETY: registers only.
+    unsafe {
+        asm!("movi {v:v}.8b, #3", v = out(vreg) three, options(pure, nomem, nostack, preserves_flags));
     }
-}
-
-/// 4 channels of a column of a tile at all rows of taps, the bias inside.
-///
-/// # Safety
-/// The run is checked; `first` is the place of the column's sum at row 0, channel 0 or 4.
-#[target_feature(enable = "neon")]
-#[inline]
-unsafe fn load_sums<const F43: bool>(
-    run: &Winograd8Output<'_>,
-    first: usize,
-    bias: neon::int32x4_t,
-) -> [neon::int32x4_t; MAX_WINDOW] {
-    let (tile, window) = sizes(F43);
-    let mut sums = [neon::vdupq_n_s32(0); MAX_WINDOW];
-    for (i, sum) in sums.iter_mut().enumerate().take(window) {
-        // SAFETY: the caller's promise.
-        *sum = unsafe { neon::vld1q_s32(run.sums.as_ptr().add(first + i * tile * run.column_stride)) };
-    }
-    sums[1] = neon::vaddq_s32(sums[1], bias);
-    sums
-}
-
-/// `A m`.
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) fn from_taps<const F43: bool>(m: [neon::int32x4_t; MAX_WINDOW]) -> [neon::int32x4_t; MAX_TILE] {
-    let [first, .., last] = inner_taps::<F43>(m);
-    if !F43 {
-        let zero = neon::vdupq_n_s32(0);
-        return [neon::vaddq_s32(first, m[0]), neon::vaddq_s32(last, m[3]), zero, zero];
-    }
-    let [_, y1, y2, _] = inner_taps::<F43>(m);
-    [neon::vaddq_s32(first, m[0]), y1, y2, neon::vaddq_s32(last, m[5])]
-}
-
-/// `A m` without the first and the last tap, which count once each: in the first and the last output (F23: 0 and 3).
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) fn inner_taps<const F43: bool>(m: [neon::int32x4_t; MAX_WINDOW]) -> [neon::int32x4_t; MAX_TILE] {
-    let (sum, difference) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
-    if !F43 {
-        return [sum, difference, sum, difference];
-    }
-    let twice = |x| neon::vshlq_n_s32::<1>(x);
-    let (m3_2, m4_2) = (twice(m[3]), twice(m[4]));
-    let eights = |x| neon::vshlq_n_s32::<3>(x);
-    [
-        neon::vaddq_s32(neon::vaddq_s32(sum, m[3]), eights(m[4])),
-        neon::vaddq_s32(difference, twice(neon::vsubq_s32(m[3], m4_2))),
-        neon::vaddq_s32(sum, twice(neon::vaddq_s32(m3_2, m[4]))),
-        neon::vaddq_s32(neon::vsubq_s32(difference, m[4]), eights(m[3])),
-    ]
+    three
 }

@@ -11,8 +11,8 @@ use core::mem::MaybeUninit;
 
 use vgg_edge_blob::winograd8::{Form, MAX_WINDOW};
 
-use super::neon::{load_8_post, multiply};
-use super::neon_winograd8::from_taps;
+use super::neon_multiply::{load_8_post, multiply};
+use super::neon_winograd8_output::from_taps;
 use super::{GROUP, MAX_BATCH, Winograd8Row, tiles};
 
 /// Tiles of the widest part: 4 accumulators each.
@@ -77,12 +77,12 @@ unsafe fn part<const P: usize>(
             let step = x.wrapping_add(n_tiles * GROUP);
             // A tile ahead: in-order cores wait for a load that is used at once.
             let mut next = load_8_post(&mut x);
-            for p in 0..P {
+            for (p, acc) in acc.iter_mut().enumerate() {
                 let values = next;
                 if p + 1 < P {
                     next = load_8_post(&mut x);
                 }
-                multiply(&mut acc[p], &weights, values);
+                multiply(acc, &weights, values);
             }
             x = step;
         }
@@ -105,7 +105,7 @@ pub(super) fn load_zeros() -> [neon::int32x4_t; 2] {
     // SAFETY: 32 bytes are there.
     unsafe {
         asm!("ldp {a:q}, {b:q}, [{z}]", a = out(vreg) a, b = out(vreg) b, z = in(reg) ZEROS.as_ptr(),
-            options(pure, readonly, nostack, preserves_flags));
+            options(readonly, nostack, preserves_flags)); // not `pure`: one load and copies would take a pipe
     }
     [a, b]
 }
