@@ -124,6 +124,7 @@ static const struct { uint32_t mask, value; const char *name, *d, *q; } EXTRA[] 
   {0xbfe0fc00, 0x0e400c00, "fmla", "4h", "8h"}, {0xbfe0fc00, 0x0ec00c00, "fmls", "4h", "8h"}, {0xbfe0fc00, 0x2e401c00, "fmul", "4h", "8h"},
   {0xbfe0fc00, 0x0e401400, "fadd", "4h", "8h"}, {0xbfe0fc00, 0x0ec01400, "fsub", "4h", "8h"}, {0xbfe0fc00, 0x2e401400, "faddp", "4h", "8h"},
   {0xbfe0fc00, 0x0e403400, "fmax", "4h", "8h"}, {0xbfe0fc00, 0x0ec03400, "fmin", "4h", "8h"}, {0xbfe0fc00, 0x0e400400, "fmaxnm", "4h", "8h"},
+  {0xbfe0fc00, 0x2e808400, "sqrdmlah", "2s", "4s"}, {0xbfe0fc00, 0x2e408400, "sqrdmlah", "4h", "8h"},
   {0xffe0fc00, 0x1ee02800, "fadd", "h", "h"}, {0xffe0fc00, 0x1ee03800, "fsub", "h", "h"}, {0xffe0fc00, 0x1ee00800, "fmul", "h", "h"},
 };
 

@@ -256,6 +256,17 @@ mod tests {
 
     /// Only the channels of a layer matter here.
     fn tiling(channels: u32, outputs: u32, n_tiles: usize, l2: usize, n_threads: usize) -> Tiling {
+        tiling_of(Sizes::EXACT, channels, outputs, n_tiles, l2, n_threads)
+    }
+
+    fn tiling_of(
+        sizes: Sizes,
+        channels: u32,
+        outputs: u32,
+        n_tiles: usize,
+        l2: usize,
+        n_threads: usize,
+    ) -> Tiling {
         let shape = |channels| Shape { height: 1, width: 1, channels };
         let quant = Quantization { scale: 1.0, zero_point: 0 };
         let layer = Layer {
@@ -268,7 +279,7 @@ mod tests {
             out_quant: quant,
             sqnr_db: f32::NAN,
         };
-        Tiling::new(Sizes::EXACT, &layer, n_tiles, l2, n_threads)
+        Tiling::new(sizes, &layer, n_tiles, l2, n_threads)
     }
 
     /// The layers of a VGG16 at 224x224: inputs, outputs, tiles.
@@ -308,20 +319,33 @@ mod tests {
 
     #[test]
     fn tasks_have_room_for_their_sums() {
-        for (channels, outputs, n_tiles) in VGG16 {
-            for l2 in [1, 100 << 10, 1 << 20] {
-                for n_threads in [1, 2, 3, 4, 100] {
-                    let t = tiling(channels, outputs, n_tiles, l2, n_threads);
-                    for n in (1..=t.band).rev().take(40).chain(1..=t.band.min(40)) {
-                        let n_batches = t.n_batches(n);
-                        let widest = n.div_ceil(n_batches);
-                        let (of_groups, of_batches) = t.parts(n_batches);
-                        let owners = if t.by_row { of_groups } else { t.n_slots() };
-                        assert!(!t.by_row || of_batches == 1);
-                        let sums = 4 * owners * t.task_len(n_batches, widest);
-                        assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
-                        assert!(2 * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n} tiles");
-                    }
+        for sizes in [Sizes::EXACT, REQUANTIZED[0], REQUANTIZED[1]] {
+            for (channels, outputs, n_tiles) in VGG16 {
+                // As many pixels in smaller tiles.
+                room(sizes, channels, outputs, n_tiles * 16 / (sizes.tile * sizes.tile));
+            }
+        }
+    }
+
+    /// F23 and F43.
+    const REQUANTIZED: [Sizes; 2] = [
+        Sizes { tile: 2, window: 4, pixel: 1, value: 1, weight: 1 },
+        Sizes { tile: 4, window: 6, pixel: 1, value: 1, weight: 1 },
+    ];
+
+    fn room(sizes: Sizes, channels: u32, outputs: u32, n_tiles: usize) {
+        for l2 in [1, 100 << 10, 1 << 20] {
+            for n_threads in [1, 2, 3, 4, 100] {
+                let t = tiling_of(sizes, channels, outputs, n_tiles, l2, n_threads);
+                for n in (1..=t.band).rev().take(40).chain(1..=t.band.min(40)) {
+                    let n_batches = t.n_batches(n);
+                    let widest = n.div_ceil(n_batches);
+                    let (of_groups, of_batches) = t.parts(n_batches);
+                    let owners = if t.by_row { of_groups } else { t.n_slots() };
+                    assert!(!t.by_row || of_batches == 1);
+                    let sums = 4 * owners * t.task_len(n_batches, widest);
+                    assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
+                    assert!(sizes.value * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n}");
                 }
             }
         }

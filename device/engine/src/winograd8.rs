@@ -7,8 +7,8 @@
 //! run      WINDOW rows of column sums ── winograd8_output ► TILE x TILE pixels a tile, i8
 //! ```
 //!
-//! Matrices and arithmetic are `vgg_edge_blob::winograd8`; sums wrap modulo 2^32 in a file that breaks the writer's promise. So
-//! every kernel gives the bytes of `scalar`.
+//! Matrices and arithmetic are `vgg_edge_blob::winograd8`. The writer has proved that no sum leaves (-2^30, 2^30), so every kernel gives
+//! the bytes of `scalar`; in a file that breaks that promise sums wrap or saturate, as the kernel's instructions do.
 
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;

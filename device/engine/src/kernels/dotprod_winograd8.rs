@@ -100,7 +100,7 @@ unsafe fn columns<const F43: bool>(taps: *const i32, scales: &[i32], n: usize, s
 /// `A` times scaled sums.
 #[target_feature(enable = "neon,rdm")]
 #[inline]
-fn scaled_columns<const F43: bool>(
+pub(super) fn scaled_columns<const F43: bool>(
     acc: [neon::int32x4_t; MAX_WINDOW],
     scale: [neon::int32x4_t; MAX_WINDOW],
 ) -> [neon::int32x4_t; MAX_TILE] {

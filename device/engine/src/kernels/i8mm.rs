@@ -28,10 +28,10 @@ pub(super) const NAME: &str = "aarch64-s8-i8mm";
 
 pub(super) fn detect() -> Option<&'static dyn Kernel> {
     static KERNEL: I8mm = I8mm(());
-    if cpu_has!("i8mm", "dotprod") { Some(&KERNEL) } else { None }
+    if cpu_has!("i8mm", "dotprod", "rdm") { Some(&KERNEL) } else { None }
 }
 
-/// Its only value is behind [`detect`]: proof of FEAT_I8MM and FEAT_DotProd.
+/// Its only value is behind [`detect`]: proof of FEAT_I8MM, FEAT_DotProd and FEAT_RDM.
 #[derive(Debug)]
 struct I8mm(());
 

@@ -6,8 +6,8 @@
 //! smmla acc.4s, x.16b, w.16b                         acc += [p0o0 | p0o1 | p1o0 | p1o1]
 //! ```
 //!
-//! A batch of 6 pairs of tiles times 8 outputs is 24 accumulators, a tap at a time. A tap's sums are scaled as they lie and
-//! wait in memory for the other taps of the row; then they become columns, and the two tiles part.
+//! A batch of 6 pairs of tiles times 8 outputs is 24 accumulators, a tap at a time. A tap's sums wait in memory for the other
+//! taps of the row; they are scaled and become columns as they lie, then the two tiles part.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
@@ -16,13 +16,14 @@ use core::mem::MaybeUninit;
 
 use vgg_edge_blob::winograd8::{Form, MAX_TILE, MAX_WINDOW};
 
+use super::dotprod_winograd8::scaled_columns;
 use super::i8mm::vmmlaq_s32;
 use super::i8mm_blocks::{Pair, load_64, load_pair, load_twice};
 use super::{GROUP, Winograd8Row};
 
 /// # Safety
-/// The CPU has FEAT_I8MM; the row is checked.
-#[target_feature(enable = "neon,i8mm")]
+/// The CPU has FEAT_I8MM and FEAT_RDM; the row is checked.
+#[target_feature(enable = "neon,i8mm,rdm")]
 pub(super) unsafe fn row(row: &Winograd8Row<'_>, sums: &mut [i32]) {
     // SAFETY: the caller's promise; `N` pairs are the batch's tiles, the last one without its second where they are odd.
     unsafe {
@@ -46,28 +47,55 @@ pub(super) unsafe fn row(row: &Winograd8Row<'_>, sums: &mut [i32]) {
 /// `N` pairs of tiles, the last one half where `ODD`.
 ///
 /// # Safety
-/// The CPU has FEAT_I8MM; the row is checked; it has `2 * N` tiles, or one less where `ODD`.
-#[target_feature(enable = "neon,i8mm")]
+/// The CPU has FEAT_I8MM and FEAT_RDM; the row is checked; it has `2 * N` tiles, or one less where `ODD`.
+#[target_feature(enable = "neon,i8mm,rdm")]
 #[inline(never)] // the registers are the batch's own
 unsafe fn batch<const N: usize, const ODD: bool>(row: &Winograd8Row<'_>, sums: &mut [i32]) {
     let mut taps = [const { MaybeUninit::<[Pair; N]>::uninit() }; MAX_WINDOW];
     for (j, tap) in taps.iter_mut().enumerate().take(row.form.window()) {
         // SAFETY: the caller's promise; `j` is a tap of the row.
-        tap.write(unsafe { scaled_tap::<N, ODD>(row, j) });
+        tap.write(unsafe { multiply::<N, ODD>(row, j) });
     }
-    for i in 0..N {
-        for half in 0..2 {
-            // The registers of 4 of the outputs: two outputs each.
-            let [low, high] = [0, 1].map(|r| {
-                // SAFETY: written above, for every tap of the form.
-                let tap = |j: usize| unsafe { taps[j].assume_init_ref() }[i][2 * half + r];
-                match row.form {
-                    Form::F23 => columns_f23([tap(0), tap(1), tap(2), tap(3)]),
-                    Form::F43 => columns_f43([tap(0), tap(1), tap(2), tap(3), tap(4), tap(5)]),
+    // SAFETY: the form's taps are written above; else the caller's promise.
+    unsafe {
+        match row.form {
+            Form::F23 => columns::<N, ODD, false>(&taps, row, sums),
+            Form::F43 => columns::<N, ODD, true>(&taps, row, sums),
+        }
+    }
+}
+
+/// Scales the taps' sums, transforms them to columns and parts the tiles.
+///
+/// # Safety
+/// As for [`batch`]; the form's taps are there.
+#[target_feature(enable = "neon,rdm")]
+#[inline]
+unsafe fn columns<const N: usize, const ODD: bool, const F43: bool>(
+    taps: &[MaybeUninit<[Pair; N]>; MAX_WINDOW],
+    row: &Winograd8Row<'_>,
+    sums: &mut [i32],
+) {
+    let (tile, window) = if F43 { (4, 6) } else { (2, 4) };
+    for half in 0..2 {
+        // The registers of 4 of the outputs: two outputs each.
+        let mut scales = [[neon::vdupq_n_s32(0); MAX_WINDOW]; 2];
+        for (j, eight) in row.scales.as_chunks::<GROUP>().0.iter().enumerate().take(window) {
+            let all = load_twice(eight);
+            (scales[0][j], scales[1][j]) = (all[2 * half], all[2 * half + 1]);
+        }
+        for i in 0..N {
+            let mut both = [[neon::vdupq_n_s32(0); MAX_TILE]; 2];
+            for (r, both) in both.iter_mut().enumerate() {
+                let mut acc = [neon::vdupq_n_s32(0); MAX_WINDOW];
+                for (acc, tap) in acc.iter_mut().zip(taps).take(window) {
+                    // SAFETY: the caller's promise.
+                    *acc = unsafe { tap.assume_init_ref() }[i][2 * half + r];
                 }
-            });
-            for x in 0..row.form.tile() {
-                let [a, b] = [low[x], high[x]].map(|v| neon::vreinterpretq_s64_s32(v));
+                *both = scaled_columns::<F43>(acc, scales[r]);
+            }
+            for x in 0..tile {
+                let [a, b] = [both[0][x], both[1][x]].map(|v| neon::vreinterpretq_s64_s32(v));
                 let place = (x * row.n_tiles + 2 * i) * GROUP + 4 * half;
                 // SAFETY: `check` found 8 places for every tile of every column.
                 unsafe {
@@ -83,13 +111,13 @@ unsafe fn batch<const N: usize, const ODD: bool>(row: &Winograd8Row<'_>, sums: &
     }
 }
 
-/// Tap `j`'s sums over the channels, times its scales.
+/// Tap `j`'s sums over the channels.
 ///
 /// # Safety
 /// As for [`batch`]; `j` is a tap of the row.
 #[target_feature(enable = "neon,i8mm")]
 #[inline]
-unsafe fn scaled_tap<const N: usize, const ODD: bool>(row: &Winograd8Row<'_>, j: usize) -> [Pair; N] {
+unsafe fn multiply<const N: usize, const ODD: bool>(row: &Winograd8Row<'_>, j: usize) -> [Pair; N] {
     let mut acc = [[neon::vdupq_n_s32(0); 4]; N];
     for acc in &mut acc {
         *acc = load_pair(&ZEROS);
@@ -111,40 +139,7 @@ unsafe fn scaled_tap<const N: usize, const ODD: bool>(row: &Winograd8Row<'_>, j:
         x = x.wrapping_add(row.n_tiles * GROUP);
         w = w.wrapping_add(8 * GROUP);
     }
-    // `check` found 8 scales for every tap.
-    let Some(scales) = row.scales[j * GROUP..].first_chunk() else { return acc };
-    let scales = load_twice(scales);
-    for acc in &mut acc {
-        for (acc, scale) in acc.iter_mut().zip(scales) {
-            *acc = neon::vqrdmulhq_s32(*acc, scale);
-        }
-    }
     acc
-}
-
-/// `A s` of F(2x2,3x3): its rows are the first two columns of a tile.
-#[target_feature(enable = "neon")]
-#[inline]
-fn columns_f23(s: [neon::int32x4_t; 4]) -> [neon::int32x4_t; MAX_TILE] {
-    let first = neon::vaddq_s32(s[0], neon::vaddq_s32(s[1], s[2]));
-    let second = neon::vaddq_s32(neon::vsubq_s32(s[1], s[2]), s[3]);
-    [first, second, second, second]
-}
-
-/// `A s` of F(4x4,3x3). Twice a value is a sum: shifts have one pipe only.
-#[target_feature(enable = "neon")]
-#[inline]
-fn columns_f43(s: [neon::int32x4_t; MAX_WINDOW]) -> [neon::int32x4_t; MAX_TILE] {
-    let twice = |v| neon::vaddq_s32(v, v);
-    let (a, b) = (neon::vaddq_s32(s[1], s[2]), neon::vsubq_s32(s[1], s[2]));
-    let (three2, four2) = (twice(s[3]), twice(s[4]));
-    let first =
-        neon::vaddq_s32(neon::vaddq_s32(s[0], a), neon::vaddq_s32(s[3], neon::vshlq_n_s32::<2>(four2)));
-    let second = neon::vaddq_s32(b, twice(neon::vsubq_s32(s[3], four2)));
-    let third = neon::vaddq_s32(a, twice(neon::vaddq_s32(three2, s[4])));
-    let fourth =
-        neon::vaddq_s32(neon::vaddq_s32(b, neon::vshlq_n_s32::<2>(three2)), neon::vsubq_s32(s[5], s[4]));
-    [first, second, third, fourth]
 }
 
 /// What a batch's sums start with.
