@@ -1,7 +1,8 @@
-//! Measures whole networks of random weights: VGG16, or one 3x3 layer of it.
+//! Measures whole networks of random weights: VGG16, its dense head, or one 3x3 layer of it.
 //!
 //! ```text
 //! network_bench write FILE vgg16 direct|winograd                 224x224, 1000 classes
+//! network_bench write FILE head direct|int4                      its dense layers, behind a 1x1 layer on 7x7 pixels
 //! network_bench write FILE INxOUTxSIDE direct|winograd|none      3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
@@ -30,9 +31,9 @@ use vgg_edge_engine::{Engine, Options, kernels};
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
-use support::{Part, Random, model, winograd_twin};
+use support::{Part, Random, int4_twin, model, winograd_twin};
 
-const USAGE: &str = "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|winograd|none
+const USAGE: &str = "usage: network_bench write FILE vgg16|head|INxOUTxSIDE direct|winograd|int4|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -69,6 +70,13 @@ fn vgg16() -> (Shape, Vec<Part>) {
     (Shape { height: 224, width: 224, channels: 3 }, parts)
 }
 
+/// What VGG16's last map is made of, then the dense head.
+fn head() -> (Shape, Vec<Part>) {
+    let mut parts = vec![Part::Conv { kernel: 1, filters: 512, block: 1 }];
+    parts.extend([4096, 4096, 1000].map(|units| Part::Dense { units }));
+    (Shape { height: 7, width: 7, channels: 3 }, parts)
+}
+
 /// One 3x3 layer in a block of its own behind a 1x1 layer that makes its input.
 fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
     let sizes: Vec<usize> = sizes.split('x').map(number).collect::<Result<_, _>>()?;
@@ -88,6 +96,7 @@ fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
 fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     let (input, parts) = match network {
         "vgg16" => vgg16(),
+        "head" => head(),
         sizes => layer(sizes, algorithm == "none")?,
     };
     let mut direct: NewModel = model(&mut Random(0x5EED_0005), Scheme::Int8, input, &parts);
@@ -101,8 +110,9 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     }
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
+        "int4" => int4_twin(&mut Random(0x5EED_0007), direct),
         "direct" | "none" => direct,
-        other => return Err(format!("found `{other}`, expected direct, winograd or none\n{USAGE}")),
+        other => return Err(format!("found `{other}`, expected direct, winograd, int4 or none\n{USAGE}")),
     };
     let save = || -> Result<(), Box<dyn std::error::Error>> {
         let mut file = BufWriter::new(File::create(path)?);
