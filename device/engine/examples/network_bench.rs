@@ -1,7 +1,8 @@
-//! Measures whole networks of random weights: VGG16, or one 3x3 layer of it.
+//! Measures whole networks of random weights: VGG16, its dense head, or one 3x3 layer of it.
 //!
 //! ```text
 //! network_bench write FILE vgg16 ALGORITHM                      224x224, 1000 classes
+//! network_bench write FILE head direct|int4                      its dense layers, behind a 1x1 layer on 7x7 pixels
 //! network_bench write FILE INxOUTxSIDE ALGORITHM|none                 3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
 //!     ALGORITHM: direct, winograd, winograd8-f23 or winograd8-f43, all but winograd also with -k8: layouts for `smmla`
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
@@ -32,10 +33,10 @@ use vgg_edge_engine::{Engine, Options, kernels};
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
-use support::{Part, Random, k8_twin, model, winograd_twin, winograd8_twin};
+use support::{Part, Random, int4_twin, k8_twin, model, winograd_twin, winograd8_twin};
 
 const USAGE: &str =
-    "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|direct-k8|winograd|winograd8-f23|winograd8-f43|none
+    "usage: network_bench write FILE vgg16|head|INxOUTxSIDE direct|direct-k8|winograd|winograd8-f23|winograd8-f43|int4|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -72,6 +73,13 @@ fn vgg16() -> (Shape, Vec<Part>) {
     (Shape { height: 224, width: 224, channels: 3 }, parts)
 }
 
+/// What VGG16's last map is made of, then the dense head.
+fn head() -> (Shape, Vec<Part>) {
+    let mut parts = vec![Part::Conv { kernel: 1, filters: 512, block: 1 }];
+    parts.extend([4096, 4096, 1000].map(|units| Part::Dense { units }));
+    (Shape { height: 7, width: 7, channels: 3 }, parts)
+}
+
 /// One 3x3 layer in a block of its own behind a 1x1 layer that makes its input.
 fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
     let sizes: Vec<usize> = sizes.split('x').map(number).collect::<Result<_, _>>()?;
@@ -91,6 +99,7 @@ fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
 fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     let (input, parts) = match network {
         "vgg16" => vgg16(),
+        "head" => head(),
         sizes => layer(sizes, algorithm.starts_with("none"))?,
     };
     let mut direct: NewModel = model(&mut Random(0x5EED_0005), Scheme::Int8, input, &parts);
@@ -106,6 +115,7 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
         "winograd" => winograd_twin(direct),
         "direct-k8" | "none-k8" => k8_twin(direct),
         "direct" | "none" => direct,
+        "int4" => int4_twin(&mut Random(0x5EED_0007), direct),
         "winograd8-f23" => winograd8_twin(direct, Form::F23),
         "winograd8-f43" => winograd8_twin(direct, Form::F43),
         "winograd8-f23-k8" => k8_twin(winograd8_twin(direct, Form::F23)),

@@ -45,7 +45,7 @@ const CHOICES: [Belief; 5] = [
     Belief::Diagonal,
 ];
 /// Added to the diagonal where that is all: an input that no picture had may yet come.
-const DIAGONAL_DAMPING: f64 = 0.1;
+const DIAGONAL_DAMPING: f64 = 1.0;
 /// Blocks and outputs on which a choice is measured, at most.
 const SAMPLED_BLOCKS: usize = 8;
 const SAMPLED_OUTPUTS: usize = 128;

@@ -55,18 +55,18 @@ pub(super) fn scales(block: &S4Block) -> [neon::int32x4_t; 2] {
 #[inline]
 fn block_sums(block: &S4Block, x: &[i8; INPUTS]) -> [neon::int32x4_t; 2] {
     let mut sums = [neon::vdupq_n_s16(0); 4];
-    let (mut w, mut x) = (block.weights.as_ptr().cast::<i8>(), x.as_ptr());
-    for step in 0..INPUTS / 4 {
-        if step % 4 == 0 {
-            prefetch(w);
-        }
-        // SAFETY: 16 steps of 16 bytes of weights and 4 inputs.
+    let mut x = x.as_ptr();
+    // A cache line, four steps, at a time.
+    for line in block.weights.as_chunks::<64>().0 {
+        let w = line.as_ptr().cast::<i8>();
+        prefetch(w);
+        // SAFETY: 4 lines of 4 steps of 16 bytes of weights and 4 inputs.
         unsafe {
-            let packed = neon::vld1q_s8(w);
-            let values = load_4_post(&mut x);
-            w = w.add(16);
-            let low = neon::vshrq_n_s8::<4>(neon::vshlq_n_s8::<4>(packed));
-            multiply(&mut sums, [low, neon::vshrq_n_s8::<4>(packed)], values);
+            for packed in [0, 16, 32, 48].map(|i| neon::vld1q_s8(w.add(i))) {
+                let values = load_4_post(&mut x);
+                let low = neon::vshrq_n_s8::<4>(neon::vshlq_n_s8::<4>(packed));
+                multiply(&mut sums, [low, neon::vshrq_n_s8::<4>(packed)], values);
+            }
         }
     }
     let [a, b, c, d] = sums.map(|sum| neon::vpaddlq_s16(sum));
