@@ -60,8 +60,8 @@ pub enum Measure {
 impl std::fmt::Display for Measure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Measure::Labels => "points of top-1, counted",
-            Measure::Expected => "points of top-1, expected",
+            Measure::Labels => "points of top-1 (counted)",
+            Measure::Expected => "points of top-1 (expected)",
             Measure::OutputNoise => "percent of the output's energy",
         })
     }
@@ -82,7 +82,7 @@ pub struct Loss {
 
 /// Not even the exact network is inside the gate.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("exact int8 loses {found:.2} ({measure}) on {pictures} pictures, allowed are {allowed}")]
+#[error("exact int8 loses {found:.4} {measure} on {pictures} pictures, allowed are {allowed}")]
 pub struct GateError {
     /// Loss of the exact network, the least there is.
     pub found: f64,
@@ -232,7 +232,7 @@ mod tests {
         let error = GateError { found: 0.4211, allowed: 0.1, measure: Measure::Expected, pictures: 64 };
         assert_eq!(
             error.to_string(),
-            "exact int8 loses 0.42 (points of top-1, expected) on 64 pictures, allowed are 0.1"
+            "exact int8 loses 0.4211 points of top-1 (expected) on 64 pictures, allowed are 0.1"
         );
     }
 }

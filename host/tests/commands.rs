@@ -241,6 +241,37 @@ fn pictures_that_are_none() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
 }
 
+/// Ranges that clip half of all values leave nothing of the network: no plan is inside the gate, and nothing is written.
+#[test]
+fn the_gate_refuses_what_loses_too_much() {
+    let dir = folder();
+    fails(
+        dir.path(),
+        "quantize small_vgg.h5 --calib calib -o m.vgg --percentile 51 --data calib --max-drop 0",
+        "error: exact int8 loses 100.0000 points of top-1 (counted) on 2 pictures, allowed are 0\n\nhint: allow more with \
+         `--max-drop`, calibrate on more pictures like those the network will see, or use `--scheme f16`\n",
+    );
+}
+
+#[test]
+fn quantize_for_speed_says_what_it_chose_and_lost() {
+    let dir = folder();
+    let ran = host(dir.path(), "quantize small_vgg.h5 --calib calib -o m.vgg --board rpi5 --max-drop 100");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("layer         algorithm      predicted  SQNR dB\n"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("\nplan       rpi5: ") && ran.stdout.contains(" winograd8-f"),
+        "{}",
+        ran.stdout
+    );
+    let drop = ran.stdout.lines().find(|l| l.starts_with("drop ")).expect("a drop");
+    assert!(drop.ends_with(" points of top-1 (expected) on 2 calibration pictures, allowed 100"), "{drop}");
+    let again =
+        host(dir.path(), "quantize small_vgg.h5 --calib calib -o e.vgg --board rpi5 --max-drop 100 --exact");
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(!again.stdout.contains("winograd8"), "{}", again.stdout);
+}
+
 #[test]
 fn options_and_labels_that_do_not_fit() {
     let dir = folder();
@@ -251,6 +282,12 @@ fn options_and_labels_that_do_not_fit() {
         ("--method minmax --percentile 99", "--percentile goes with --method percentile"),
         ("--scheme f16 --method minmax", "--method and --percentile go with --scheme int8"),
         ("--max-pictures 0", "--max-pictures is 0, expected at least 1"),
+        ("--max-drop -1", "--max-drop is -1, expected points of top-1, from 0 to 100"),
+        ("--max-drop nan", "--max-drop is NaN, expected points of top-1, from 0 to 100"),
+        ("--data calib", "--data goes with --max-drop"),
+        ("--scheme f16 --max-drop 1", "--max-drop and --exact go with --scheme int8"),
+        ("--scheme f16 --exact", "--max-drop and --exact go with --scheme int8"),
+        ("--max-drop 1 --data none", "folder none: No such file or directory (os error 2)"),
         ("--labels two.txt", "2 labels, the network has 10 classes"),
         ("--labels none.txt", "labels none.txt: No such file or directory (os error 2)"),
     ] {

@@ -349,3 +349,193 @@ fn weight_step(scaled: &[f64], importance: &[f64]) -> f64 {
     };
     WEIGHT_RANGES.into_iter().map(error).min_by(|a, b| a.1.total_cmp(&b.1)).map_or(1e-30, |(step, _)| step)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vgg_edge_blob::requant::requantize;
+    use vgg_edge_blob::winograd8::to_i8;
+
+    const SIDE: usize = 24;
+    const CHANNELS: usize = 5;
+    const OUTPUTS: usize = 9;
+
+    fn uniform(n: usize, state: &mut u32) -> Vec<f32> {
+        let next = |_| {
+            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (*state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(next).collect()
+    }
+
+    /// A smooth map behind a ReLU, minus its zero point; channels of very different strength.
+    fn map(state: &mut u32) -> Vec<i16> {
+        let noise = uniform(SIDE * SIDE * CHANNELS, state);
+        let value = |i: usize| {
+            let (pixel, c) = (i / CHANNELS, i % CHANNELS);
+            let (y, x) = ((pixel / SIDE) as f32, (pixel % SIDE) as f32);
+            let wave = (y * 0.4 + c as f32).sin() * (x * 0.3).cos() + 0.4 * noise[i];
+            (wave * 180.0 / (1 << c) as f32).clamp(0.0, 255.0).round() as i16
+        };
+        (0..noise.len()).map(value).collect()
+    }
+
+    struct Case {
+        filters: OhwiWeights,
+        maps: Vec<Vec<i16>>,
+        input: Quantization,
+        output: Quantization,
+    }
+
+    impl Case {
+        fn new(zero_point: i8) -> Self {
+            let mut state = 0x5EED;
+            println!("seed {state:#x}");
+            let weights = uniform(OUTPUTS * 9 * CHANNELS, &mut state);
+            let filters = OhwiWeights { weights, bias: uniform(OUTPUTS, &mut state) };
+            let maps = (0..4).map(|_| map(&mut state)).collect();
+            let input = Quantization { scale: 0.02, zero_point };
+            Self { filters, maps, input, output: Quantization { scale: 0.12, zero_point: -3 } }
+        }
+
+        fn quantize(&self, form: Form) -> (TapStats, QuantizedTaps) {
+            let mut stats = TapStats::new(form, CHANNELS);
+            self.maps.iter().for_each(|map| stats.add(map, SIDE, SIDE));
+            let (input, output) = (self.input, self.output);
+            let new = Winograd8 { name: "l", filters: &self.filters, input, output, relu: false };
+            let quantized = new.quantize(&stats).unwrap();
+            (stats, quantized)
+        }
+    }
+
+    /// Real filter taps and those that the 8-bit numbers mean, in steps of the weights.
+    #[test]
+    fn weights_are_the_real_taps_within_half_a_step() {
+        for form in Form::ALL {
+            let case = Case::new(-128);
+            let (_, quantized) = case.quantize(form);
+            let NewWeights::S8Winograd { taps, params, multipliers, scales, .. } = quantized.linear.weights
+            else {
+                panic!("transformed weights")
+            };
+            let mut clipped = 0;
+            for (o, filter) in case.filters.weights.chunks_exact(9 * CHANNELS).enumerate() {
+                let unit = f64::from(params[o / GROUP].scale[o % GROUP]);
+                for c in 0..CHANNELS {
+                    let filter = core::array::from_fn(|k| f64::from(filter[k * CHANNELS + c]));
+                    for (t, real) in form.transform_weights(&filter).into_iter().enumerate() {
+                        let su = f64::from(scales[t * OUTPUTS + o]) / 2f64.powi(31) * unit / 0.02;
+                        let step = 32768.0 / f64::from(multipliers[t * CHANNELS + c]);
+                        let found = taps[(t * OUTPUTS + o) * CHANNELS + c];
+                        let off = (real * step / su - f64::from(found)).abs();
+                        clipped += usize::from(found.abs() == 127 && off > 0.51);
+                        assert!(off < 0.51 || found.abs() == 127, "{form:?} tap {t}: {off} steps");
+                    }
+                }
+            }
+            assert!(clipped * 10 < taps.len(), "{clipped} of {}", taps.len());
+        }
+    }
+
+    /// The device's integers on a map that was not calibrated on, against the real convolution: bias, offset and zero point
+    /// included, inside the map and on its edges; and the error is what was predicted.
+    #[test]
+    fn outputs_are_the_convolution_within_the_predicted_noise() {
+        for (form, zero_point, least_db) in
+            [(Form::F23, -128, 34.0), (Form::F23, 20, 34.0), (Form::F43, -128, 24.0), (Form::F43, -77, 24.0)]
+        {
+            let case = Case::new(zero_point);
+            let (_, quantized) = case.quantize(form);
+            let mut state = 77;
+            let map = map(&mut state);
+            let value = |y: isize, x: isize, c: usize| {
+                let inside = (0..SIDE as isize).contains(&y) && (0..SIDE as isize).contains(&x);
+                if inside { i32::from(map[(y as usize * SIDE + x as usize) * CHANNELS + c]) } else { 0 }
+            };
+            let (mut signal, mut noise, mut rounding, mut n) = (0.0, 0.0, 0.0, 0.0);
+            for (y, x) in (0..SIDE / form.tile()).flat_map(|y| (0..SIDE / form.tile()).map(move |x| (y, x))) {
+                let at = [y, x].map(|v| (v * form.tile()) as isize);
+                let read = |i: usize, j: usize, c: usize| {
+                    value(at[0] + i as isize - 1, at[1] + j as isize - 1, c) + i32::from(zero_point)
+                };
+                for o in 0..OUTPUTS {
+                    for (p, (sum, q)) in tile(form, &quantized.linear, o, &read).into_iter().enumerate() {
+                        let (i, j) = (p / form.tile(), p % form.tile());
+                        let term = |k: usize| {
+                            let (dy, dx, c) = (k / CHANNELS / 3, k / CHANNELS % 3, k % CHANNELS);
+                            let v = value(at[0] + (i + dy) as isize - 1, at[1] + (j + dx) as isize - 1, c);
+                            f64::from(case.filters.weights[o * 9 * CHANNELS + k]) * f64::from(v) * 0.02
+                        };
+                        let real = f64::from(case.filters.bias[o]) + (0..9 * CHANNELS).map(term).sum::<f64>();
+                        signal += real * real;
+                        noise += (real - sum).powi(2);
+                        let steps = (real / 0.12).clamp(-125.0, 130.0);
+                        rounding += (steps - (f64::from(q) + 3.0)).powi(2) * 0.12 * 0.12;
+                        n += 1.0;
+                    }
+                }
+            }
+            let db = 10.0 * (signal / noise).log10();
+            let predicted = 10.0 * (signal / n / quantized.noise).log10();
+            println!("{form:?}, zero point {zero_point}: {db:.1} dB, predicted {predicted:.1}");
+            assert!(
+                db > least_db && (db - predicted).abs() < 4.0,
+                "{form:?}: {db} dB, predicted {predicted}"
+            );
+            assert!(rounding < noise + n * 0.12 * 0.12 / 3.0, "{form:?}: requantized {rounding}, {noise}");
+        }
+    }
+
+    /// One output channel of a tile as the device computes it: sums in real values, and the requantized outputs.
+    fn tile(
+        form: Form,
+        linear: &NewLinear,
+        o: usize,
+        read: &dyn Fn(usize, usize, usize) -> i32,
+    ) -> Vec<(f64, i8)> {
+        let NewWeights::S8Winograd { taps, params, multipliers, offsets, scales, .. } = &linear.weights
+        else {
+            panic!("transformed weights")
+        };
+        let (b, a, window) = (form.input_matrix(), form.output_matrix(), form.window());
+        let p = &params[o / GROUP];
+        let sum = |t: usize| {
+            let mut acc = 0;
+            for c in 0..CHANNELS {
+                let value = |k: usize| {
+                    let (i, j) = (k / window, k % window);
+                    i32::from(b[t / window][i]) * i32::from(b[t % window][j]) * read(i, j, c)
+                };
+                let v = (0..window * window).map(value).sum::<i32>() as i16;
+                let offset = if t == form.bias_tap() { offsets[c] } else { 0 };
+                let v = to_i8(v, multipliers[t * CHANNELS + c], offset);
+                acc += i32::from(taps[(t * OUTPUTS + o) * CHANNELS + c]) * i32::from(v);
+            }
+            let scaled = rdmulh32(acc, scales[t * OUTPUTS + o]);
+            if t == form.bias_tap() { scaled + p.bias[o % GROUP] } else { scaled }
+        };
+        let sums: Vec<i32> = (0..form.taps()).map(sum).collect();
+        let output = |k: usize| {
+            let (i, j) = (k / form.tile(), k % form.tile());
+            (0..sums.len()).map(|t| a[i][t / window] * a[j][t % window] * sums[t]).sum::<i32>()
+        };
+        let unit = f64::from(p.scale[o % GROUP]);
+        (0..form.tile() * form.tile())
+            .map(output)
+            .map(|y| (f64::from(y) * unit, requantize(y, p.multiplier[o % GROUP], p.shift[o % GROUP], -3)))
+            .collect()
+    }
+
+    #[test]
+    fn dead_layers_and_huge_biases_have_numbers() {
+        for bias in [0.0, 1e6, -1e6] {
+            let mut case = Case::new(-128);
+            case.filters.weights.fill(0.0);
+            case.filters.bias.fill(bias);
+            case.output.scale = 1e4;
+            let (_, quantized) = case.quantize(Form::F43);
+            let found = tile(Form::F43, &quantized.linear, 3, &|_, _, _| -128)[5];
+            assert_eq!(found.1, (f64::from(bias) / 1e4 - 3.0).round() as i8);
+        }
+    }
+}
