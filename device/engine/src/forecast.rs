@@ -24,7 +24,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use vgg_edge_blob::{Layer, Scheme, Shape};
+use vgg_edge_blob::layout::{ALIGN, GROUP};
+use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
 use crate::Options;
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
@@ -47,7 +48,7 @@ pub struct Forecast {
 pub struct LayerForecast {
     /// In order.
     pub steps: Vec<StepForecast>,
-    /// Bytes to and from memory: weights, and a Winograd layer's values and sums.
+    /// Bytes to and from memory: weights, input that does not stay, a Winograd layer's values and sums.
     pub weight_traffic: usize,
     /// Bytes to and from memory: the layer's share of the maps.
     pub map_traffic: usize,
@@ -101,6 +102,9 @@ pub fn forecast(
             forecast.map_traffic = traffic.maps;
         }
     }
+    for step in plan.steps.iter().filter(|step| plan.tilings[step.layer_idx].is_none()) {
+        forecasts[step.layer_idx].weight_traffic += read_again(&layers[step.layer_idx], step, cache_bytes);
+    }
     Forecast { layers: forecasts, blocks: plan.blocks, arena_bytes: plan.arena_bytes }
 }
 
@@ -119,6 +123,29 @@ fn of_step(step: &Step, tiling: Option<Tiling>) -> StepForecast {
         halo: step.target.halo,
         bands: bands.collect(),
     }
+}
+
+/// Bytes that a direct convolution moves again for each group of outputs but the first, where a step's rows do not stay.
+///
+/// A group reads all input of the step and writes 8 values of each pixel: one line a pixel, and these lie in a part of the
+/// cache's sets only, where a pixel has more than a line.
+fn read_again(layer: &Layer<'_>, step: &Step, cache: usize) -> usize {
+    let LayerOp::Conv { kernel, linear } = layer.op else { return 0 };
+    let (source, target) = (&step.source, &step.target);
+    let n_groups = (target.channels / GROUP).max(1);
+    let input = (step.n_rows + usize::from(kernel) - 1) * source.pitch() * source.value_size;
+    let beside = input + linear.weights.len() / n_groups;
+    let lines = step.n_rows * target.width * ALIGN;
+    // Lines of a pixel: its sets are one of so many.
+    let part = (target.channels * target.value_size).div_ceil(ALIGN).max(1);
+    let again = if beside > cache {
+        input + 2 * lines
+    } else if beside + part * lines > cache {
+        input / part + 2 * lines
+    } else {
+        0
+    };
+    again * (n_groups - 1)
 }
 
 fn block_traffic(layers: &[Layer<'_>], block: &BlockPlan, plan: &Plan, cache: usize) -> Vec<plan::Traffic> {
