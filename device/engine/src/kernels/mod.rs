@@ -49,6 +49,8 @@ mod i8mm;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_core;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
