@@ -7,7 +7,8 @@ use std::io::Write;
 use std::mem::offset_of;
 
 use vgg_edge_blob::layout::{HEAD_CRC_START, Header, SectionRecord};
-use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Scheme, Shape, Weights, write};
+use vgg_edge_blob::winograd8::Form;
+use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, NewModel, Scheme, Shape, Weights, write};
 use vgg_edge_engine::image::{Limits, decode};
 use vgg_edge_engine::kernels::Kernel;
 use vgg_edge_engine::pool::Serial;
@@ -45,6 +46,11 @@ pub fn blob(bytes: &[u8]) -> Reached {
             let (values, groups) = match linear.weights {
                 Weights::S8 { data, params } => (data.len(), params.len()),
                 Weights::S16Winograd { data, params } => (data.len(), params.len()),
+                Weights::S8Winograd { form, data, params, input, scales } => {
+                    assert_eq!(input.len(), (form.taps() + 1) * linear.run_len as usize);
+                    assert_eq!(scales.len(), form.taps() * 8 * params.len());
+                    (data.len(), params.len())
+                }
                 Weights::F16 { data, params } => (data.len(), params.len()),
             };
             assert_eq!(groups, layer.output.channels.div_ceil(8) as usize);
@@ -121,16 +127,27 @@ pub fn seeds() -> Vec<Vec<u8>> {
             let input = Shape { height: *height, width: *width, channels: *channels };
             // The last network: with Winograd, where the scheme has it.
             let last = *height == 7;
-            let twin = if last { networks::winograd_twin } else { |model| model };
-            let mut model = twin(networks::model(&mut random, scheme, input, parts));
-            if let Some(Part::Dense { units }) = parts.last() {
-                model.labels = (0..*units).map(|class| format!("class {class}")).collect();
-                model.golden = Some((vec![7; input.len() as usize], vec![0.5; *units as usize]));
+            let twins: &[fn(NewModel) -> NewModel] = match (last, scheme) {
+                (false, _) => &[|model| model],
+                (true, Scheme::F16) => &[networks::winograd_twin],
+                (true, Scheme::Int8) => &[
+                    networks::winograd_twin,
+                    |model| networks::winograd8_twin(model, Form::F23),
+                    |model| networks::winograd8_twin(model, Form::F43),
+                ],
+            };
+            let plain = networks::model(&mut random, scheme, input, parts);
+            for twin in twins {
+                let mut model = twin(plain.clone());
+                if let Some(Part::Dense { units }) = parts.last() {
+                    model.labels = (0..*units).map(|class| format!("class {class}")).collect();
+                    model.golden = Some((vec![7; input.len() as usize], vec![0.5; *units as usize]));
+                }
+                model.metadata = "{}".to_owned();
+                let mut bytes = Vec::new();
+                write(model, &mut bytes).expect("a legal model");
+                seeds.push(bytes);
             }
-            model.metadata = "{}".to_owned();
-            let mut bytes = Vec::new();
-            write(model, &mut bytes).expect("a legal model");
-            seeds.push(bytes);
         }
     }
     seeds

@@ -10,6 +10,7 @@ use crate::preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 use crate::read::{self, Blob};
 use crate::requant::ACC_LIMIT;
 use crate::winograd::TAPS;
+use crate::winograd8::Form;
 
 pub(crate) const CONV: u8 = 1;
 pub(crate) const MAX_POOL: u8 = 2;
@@ -21,6 +22,8 @@ pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
 pub(crate) const LAYOUT_S8_O8K4: u8 = 1;
 pub(crate) const LAYOUT_F16_O8: u8 = 2;
 pub(crate) const LAYOUT_S16_W36O8: u8 = 3;
+pub(crate) const LAYOUT_S8_W16O8K4: u8 = 5;
+pub(crate) const LAYOUT_S8_W36O8K4: u8 = 6;
 
 /// Pixels of which an int8 average may be made: no sum of `value - zero_point` leaves the accumulator's range.
 const MAX_AVERAGE: u64 = (ACC_LIMIT as u64 - 1) / 255;
@@ -233,15 +236,19 @@ impl LayerCheck<'_, '_> {
     fn linear(&self, n_runs: u64, values: u64) -> Result<(), BlobError> {
         let r = self.record;
         self.one_of("activation", r.activation, &[0, RELU])?;
-        let known: &[u8] = if self.may_transform() { &[DIRECT, WINOGRAD_F43] } else { &[DIRECT] };
-        self.one_of("algorithm", r.algorithm, known)?;
+        let transforms = [WINOGRAD_F43, Algorithm::Winograd8F23 as u8, Algorithm::Winograd8F43 as u8];
+        if !(self.may_transform() && transforms.contains(&r.algorithm)) {
+            self.one_of("algorithm", r.algorithm, &[DIRECT])?;
+        }
+        let form = form(r);
         let groups = u64::from(r.out_channels.get()).div_ceil(GROUP as u64);
-        let (weight_layout, n_runs, run_len, weight_size) = match self.blob.scheme() {
-            Scheme::Int8 if r.algorithm == WINOGRAD_F43 => {
+        let (weight_layout, n_runs, run_len, weight_size) = match (self.blob.scheme(), form) {
+            (_, Some(form)) => (layout_of(form), form.taps() as u64, self.stored_channels().into(), 1),
+            (Scheme::Int8, None) if r.algorithm == WINOGRAD_F43 => {
                 (LAYOUT_S16_W36O8, TAPS as u64, self.stored_channels().into(), 2)
             }
-            Scheme::Int8 => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), 1),
-            Scheme::F16 => (LAYOUT_F16_O8, n_runs, values, 2),
+            (Scheme::Int8, None) => (LAYOUT_S8_O8K4, n_runs, values.next_multiple_of(GROUP as u64), 1),
+            (Scheme::F16, None) => (LAYOUT_F16_O8, n_runs, values, 2),
         };
         let params_size = match self.blob.scheme() {
             Scheme::Int8 => size_of::<S8Params>(),
@@ -255,10 +262,33 @@ impl LayerCheck<'_, '_> {
         let weights = weights.unwrap_or(u64::MAX);
         self.section(r.weights.get(), "weights", Section::Weights, weights)?;
         let params = self.section(r.params.get(), "params", Section::Params, groups * params_size as u64)?;
+        if let Some(form) = form {
+            self.taps(form, groups)?;
+        }
         match self.blob.scheme() {
             Scheme::Int8 => self.s8_params(params),
             Scheme::F16 => self.f16_params(params),
         }
+    }
+
+    /// What a requantized Winograd layer has besides: multipliers and scales that are not negative, as kernels expect.
+    fn taps(&self, form: Form, groups: u64) -> Result<(), BlobError> {
+        let (r, n_taps, stored) = (self.record, form.taps(), self.stored_channels() as usize);
+        let len = 2 * (n_taps as u64 + 1) * stored as u64;
+        let input = self.section(r.input_taps.get(), "input_taps", Section::InputTaps, len)?;
+        let len = 4 * groups * (n_taps * GROUP) as u64;
+        let scales = self.section(r.tap_scales.get(), "tap_scales", Section::TapScales, len)?;
+        let input = <[i16] as zerocopy::FromBytes>::ref_from_bytes(input).unwrap_or(&[]);
+        let multipliers = &input[..(n_taps * stored).min(input.len())];
+        for (i, &multiplier) in multipliers.iter().enumerate() {
+            self.in_range((i % stored) as u32, "input multiplier", multiplier.into(), 0, i16::MAX.into())?;
+        }
+        let scales = <[i32] as zerocopy::FromBytes>::ref_from_bytes(scales).unwrap_or(&[]);
+        for (i, &scale) in scales.iter().enumerate() {
+            let channel = i / (n_taps * GROUP) * GROUP + i % GROUP;
+            self.in_range(channel as u32, "tap scale", scale, 0, i32::MAX)?;
+        }
+        Ok(())
     }
 
     /// Whether Winograd is an algorithm for the layer: an int8 3x3 filter over whole groups of channels.
@@ -384,6 +414,20 @@ impl LayerCheck<'_, '_> {
             return Ok(());
         }
         Err(BlobError::LayerValue { layer: self.layer, field, found: found.into() })
+    }
+}
+
+/// The form of a layer that says it is requantized Winograd.
+pub(crate) fn form(record: &LayerRecord) -> Option<Form> {
+    let of = |form: &Form| record.kind == CONV && record.algorithm == form.algorithm() as u8;
+    Form::ALL.into_iter().find(of)
+}
+
+/// The layout of that form's weights.
+pub(crate) fn layout_of(form: Form) -> u8 {
+    match form {
+        Form::F23 => LAYOUT_S8_W16O8K4,
+        Form::F43 => LAYOUT_S8_W36O8K4,
     }
 }
 

@@ -344,13 +344,17 @@ pub enum Section {
     Weights = 6,
     /// Per-channel parameters of a layer.
     Params = 7,
+    /// Multipliers and offsets of a requantized Winograd layer's input.
+    InputTaps = 8,
+    /// Scales of its sums, a tap and output channel.
+    TapScales = 9,
 }
 
 impl Section {
     /// The section kind with this number.
     pub fn from_u16(number: u16) -> Option<Self> {
         use Section::*;
-        [Names, Labels, GoldenInput, GoldenLogits, Metadata, Weights, Params]
+        [Names, Labels, GoldenInput, GoldenLogits, Metadata, Weights, Params, InputTaps, TapScales]
             .into_iter()
             .find(|s| *s as u16 == number)
     }
@@ -366,6 +370,8 @@ impl core::fmt::Display for Section {
             Section::Metadata => "metadata",
             Section::Weights => "weights",
             Section::Params => "params",
+            Section::InputTaps => "input taps",
+            Section::TapScales => "tap scales",
         })
     }
 }

@@ -91,9 +91,9 @@ pub struct LayerRecord {
     pub padding: u8,
     /// 0 none, 1 ReLU.
     pub activation: u8,
-    /// 0 none, 1 direct, 2 `winograd-f43`: [`Algorithm`](crate::Algorithm).
+    /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
-    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`.
+    /// Weight layout: 0 none, 1 `s8-o8k4`, 2 `f16-o8`, 3 `s16-w36o8`, 5 `s8-w16o8k4`, 6 `s8-w36o8k4`.
     pub layout: u8,
     /// Zero.
     pub reserved: u8,
@@ -119,7 +119,7 @@ pub struct LayerRecord {
     pub out_width: U32,
     /// Channels of the output map.
     pub out_channels: U32,
-    /// Runs a pixel reads: the filter's rows; 1 for dense; Winograd: the 36 taps of a tile.
+    /// Runs a pixel reads: the filter's rows; 1 for dense; Winograd: the taps of a tile.
     pub n_runs: U32,
     /// Packed values of a run; Winograd: channels as stored.
     pub run_len: U32,
@@ -141,8 +141,12 @@ pub struct LayerRecord {
     pub pool_shift: I32,
     /// Measured on the calibration pictures against f32, in dB; NaN when not measured.
     pub sqnr_db: F32,
+    /// Algorithms 3 and 4: section index of the input's multipliers and offsets; else 0.
+    pub input_taps: U16,
+    /// Algorithms 3 and 4: section index of the scales of the sums; else 0.
+    pub tap_scales: U16,
     /// Zero.
-    pub reserved3: [u8; 16],
+    pub reserved3: [u8; 12],
 }
 
 /// One section, 32 bytes.
@@ -233,7 +237,7 @@ mod tests {
         let layer = fields!(LayerRecord: kind kernel stride padding activation algorithm layout reserved block
             weights params name_len name_start in_height in_width in_channels out_height out_width
             out_channels n_runs run_len in_scale out_scale in_zero_point out_zero_point reserved2 pad
-            pool_multiplier pool_shift sqnr_db reserved3);
+            pool_multiplier pool_shift sqnr_db input_taps tap_scales reserved3);
         assert_eq!(documented("## Layer record"), layer);
         let section = fields!(SectionRecord: kind layer crc start len reserved);
         assert_eq!(documented("## Section record"), section);

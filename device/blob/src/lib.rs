@@ -14,6 +14,7 @@ mod preprocess;
 mod read;
 pub mod requant;
 pub mod winograd;
+pub mod winograd8;
 #[cfg(feature = "write")]
 mod write;
 #[cfg(feature = "write")]

@@ -5,6 +5,7 @@
 //! [`layout::padded`](crate::layout::padded)), except the picture's.
 
 use crate::layout::{F16Params, S8Params};
+use crate::winograd8::Form;
 
 /// Number format of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,8 @@ pub enum Padding {
     Same = 1,
 }
 
-/// How a convolution is computed. Int8 algorithms are exact: the choice changes no result.
+/// How a convolution is computed. Direct and exact Winograd give equal bytes; the requantized ones approximate them, and are
+/// equal on every CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Algorithm {
@@ -73,6 +75,10 @@ pub enum Algorithm {
     Direct = 1,
     /// Winograd F(4x4,3x3) in i16, a quarter of the products: see [`winograd`](crate::winograd).
     WinogradF43 = 2,
+    /// Requantized Winograd F(2x2,3x3) in i8, 4/9 of the products: see [`winograd8`](crate::winograd8).
+    Winograd8F23 = 3,
+    /// Requantized Winograd F(4x4,3x3) in i8, a quarter of the products.
+    Winograd8F43 = 4,
 }
 
 impl Algorithm {
@@ -81,7 +87,14 @@ impl Algorithm {
         match self {
             Algorithm::Direct => "direct",
             Algorithm::WinogradF43 => "winograd-f43",
+            Algorithm::Winograd8F23 => "winograd8-f23",
+            Algorithm::Winograd8F43 => "winograd8-f43",
         }
+    }
+
+    /// Whether results are those of the direct algorithm, bit for bit.
+    pub fn is_exact(self) -> bool {
+        matches!(self, Algorithm::Direct | Algorithm::WinogradF43)
     }
 }
 
@@ -102,6 +115,21 @@ pub enum Weights<'a> {
         /// One record a group of 8 output channels.
         params: &'a [S8Params],
     },
+    /// Layouts `s8-w16o8k4` and `s8-w36o8k4`: `[groups][taps][channels as stored / 4][8 channels][4 values]`, transformed 3x3
+    /// filters in [-127, 127].
+    S8Winograd {
+        /// Tile size and matrices.
+        form: Form,
+        /// Transformed weights.
+        data: &'a [i8],
+        /// One record a group of 8 output channels; the bias is added at tap (1, 1).
+        params: &'a [S8Params],
+        /// What makes the input's taps 8 bits: `[taps][channels as stored]` multipliers, Q15 and not negative, then
+        /// `[channels as stored]` offsets of tap (1, 1).
+        input: &'a [i16],
+        /// What brings the sums of all taps to one scale: `[groups][taps][8 channels]`, Q31 and not negative.
+        scales: &'a [i32],
+    },
     /// Layout `f16-o8`: `[groups][n_runs][run_len][8 channels]`, half-precision bits.
     F16 {
         /// Weights.
@@ -116,7 +144,7 @@ pub enum Weights<'a> {
 pub struct Linear<'a> {
     /// Whether a ReLU follows. In int8 the clamp at `out_zero_point` = -128 is the ReLU.
     pub relu: bool,
-    /// Runs an output pixel reads: rows of the filter; 1 for dense; the 36 taps under Winograd.
+    /// Runs an output pixel reads: rows of the filter; 1 for dense; the taps under Winograd.
     pub n_runs: u32,
     /// Packed values of a run; channels as stored under Winograd.
     pub run_len: u32,
@@ -190,6 +218,7 @@ impl Weights<'_> {
         match self {
             Weights::S8 { data, .. } => size_of_val(*data),
             Weights::S16Winograd { data, .. } => size_of_val(*data),
+            Weights::S8Winograd { data, .. } => size_of_val(*data),
             Weights::F16 { data, .. } => size_of_val(*data),
         }
     }
@@ -203,6 +232,7 @@ impl Weights<'_> {
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Weights::S16Winograd { .. } => Algorithm::WinogradF43,
+            Weights::S8Winograd { form, .. } => form.algorithm(),
             Weights::S8 { .. } | Weights::F16 { .. } => Algorithm::Direct,
         }
     }

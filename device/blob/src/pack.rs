@@ -8,7 +8,9 @@
 //! A run is what an output pixel reads without a gap: `pixels` input pixels of `stored` channels each. Places
 //! that no weight of the network fills (padded channels and outputs, the rounded-up end of a run) hold 0.
 
-use crate::layout::GROUP;
+use crate::layout::{GROUP, S8Params};
+use crate::requant::ACC_LIMIT;
+use crate::write_error::WriteError;
 
 /// How a layer reads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,24 @@ impl Runs {
             }
         }
     }
+}
+
+/// No partial sum, in any order and with any input, leaves (-ACC_LIMIT, ACC_LIMIT): activations are at most
+/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them.
+pub(crate) fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result<(), WriteError> {
+    for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
+        let layer = || name.to_owned();
+        if filter.contains(&i8::MIN) {
+            return Err(WriteError::WeightRange { layer: layer(), channel });
+        }
+        let magnitude: i64 = filter.iter().map(|w| i64::from(w.unsigned_abs())).sum();
+        let bias = i64::from(params[channel / GROUP].bias[channel % GROUP]);
+        let bound = bias.abs() + 128 * magnitude;
+        if bound >= ACC_LIMIT {
+            return Err(WriteError::Overflow { layer: layer(), channel, bound });
+        }
+    }
+    Ok(())
 }
 
 /// Packs i8 weights in OHWI order into `s8-o8k4`.

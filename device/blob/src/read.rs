@@ -235,6 +235,12 @@ impl<'a> Blob<'a> {
             let belongs = match kind {
                 Section::Weights => owner.is_some_and(|l| l.weights.get() == index),
                 Section::Params => owner.is_some_and(|l| l.params.get() == index),
+                Section::InputTaps => {
+                    owner.is_some_and(|l| check::form(l).is_some() && l.input_taps.get() == index)
+                }
+                Section::TapScales => {
+                    owner.is_some_and(|l| check::form(l).is_some() && l.tap_scales.get() == index)
+                }
                 _ => layer == NONE,
             };
             if !belongs {
@@ -323,16 +329,23 @@ impl<'a> Blob<'a> {
     fn linear(&self, record: &LayerRecord) -> Option<Linear<'a>> {
         let (_, data) = self.section(record.weights.get())?;
         let (_, params) = self.section(record.params.get())?;
-        let weights = match self.scheme {
-            Scheme::Int8 if record.algorithm == check::WINOGRAD_F43 => Weights::S16Winograd {
+        let weights = match (self.scheme, check::form(record)) {
+            (Scheme::Int8, Some(form)) => Weights::S8Winograd {
+                form,
+                data: <[i8]>::ref_from_bytes(data).ok()?,
+                params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
+                input: <[i16]>::ref_from_bytes(self.section(record.input_taps.get())?.1).ok()?,
+                scales: <[i32]>::ref_from_bytes(self.section(record.tap_scales.get())?.1).ok()?,
+            },
+            (Scheme::Int8, None) if record.algorithm == check::WINOGRAD_F43 => Weights::S16Winograd {
                 data: <[i16]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },
-            Scheme::Int8 => Weights::S8 {
+            (Scheme::Int8, None) => Weights::S8 {
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },
-            Scheme::F16 => Weights::F16 {
+            (Scheme::F16, _) => Weights::F16 {
                 data: <[u16]>::ref_from_bytes(data).ok()?,
                 params: <[layout::F16Params]>::ref_from_bytes(params).ok()?,
             },

@@ -8,14 +8,14 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::check;
 use crate::error::Section;
 use crate::layout::{
-    ALIGN, F16Params, GROUP, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params,
-    SectionRecord, VERSION, padded,
+    ALIGN, F16Params, HEAD_CRC_START, Header, LayerRecord, MAGIC, MAX_ROWS, NONE, S8Params, SectionRecord,
+    VERSION, padded,
 };
 use crate::model::{Algorithm, Padding, Quantization, Scheme, Shape};
 use crate::pack::{self, Runs};
 use crate::preprocess::{Preprocess, ResizeRule};
-use crate::requant::ACC_LIMIT;
 use crate::winograd;
+use crate::winograd8::{Form, NewTaps};
 use crate::write_error::WriteError;
 
 /// Everything a blob holds. Consumed by [`write`], which frees each layer's weights once they are packed.
@@ -105,6 +105,21 @@ pub enum NewWeights {
     S8(Vec<i8>, Vec<S8Params>),
     /// Half-precision bits.
     F16(Vec<u16>, Vec<F16Params>),
+    /// Transformed and quantized 3x3 filters: see [`winograd8`](crate::winograd8).
+    S8Winograd {
+        /// Tile size and matrices, those of the layer's algorithm.
+        form: Form,
+        /// `[taps][outputs][channels]`, in [-127, 127].
+        taps: Vec<i8>,
+        /// Bias, multiplier and shift of the transformed sums, whose real value of one step is `scale`.
+        params: Vec<S8Params>,
+        /// `[taps][channels]`, Q15, not negative.
+        multipliers: Vec<i16>,
+        /// A channel: what tap (1, 1) is moved by.
+        offsets: Vec<i16>,
+        /// `[taps][outputs]`, Q31, not negative.
+        scales: Vec<i32>,
+    },
 }
 
 impl NewLinear {
@@ -178,6 +193,10 @@ pub fn write(model: NewModel, out: &mut impl io::Write) -> Result<(), WriteError
     }
     if !metadata.is_empty() {
         global(Section::Metadata, metadata.into_bytes());
+    }
+    if sections.len() >= usize::from(NONE) {
+        let (what, found) = ("sections", sections.len());
+        return Err(WriteError::TooMany { what, found, limit: usize::from(NONE) - 1 });
     }
     // Small sections first: what a reader looks at lies together, the weights stream behind.
     sections.sort_by_key(|s| (s.kind == Section::Weights, s.layer));
@@ -255,7 +274,7 @@ impl Packer {
             NewOp::Conv { kernel, algorithm, linear } => {
                 known("kernel", kernel, [1, 3])?;
                 let may_transform = kernel == 3 && check::may_transform(self.scheme, self.first);
-                if algorithm == Algorithm::WinogradF43 && !may_transform {
+                if algorithm != Algorithm::Direct && !may_transform {
                     return Err(WriteError::Algorithm { layer: name, algorithm });
                 }
                 (r.kind, r.kernel) = (check::CONV, kernel);
@@ -317,8 +336,20 @@ impl Packer {
         sections: &mut Vec<Pending>,
     ) -> Result<(), WriteError> {
         let layer = name.to_owned();
+        let form = match &linear.weights {
+            NewWeights::S8Winograd { form, .. } => Some(*form),
+            _ => None,
+        };
+        let needed = Form::ALL.into_iter().find(|form| form.algorithm() == algorithm);
+        if form != needed {
+            let of = |form: Form| format!("weights of {}", form.algorithm().name());
+            let found = form.map_or_else(|| "weights that are not transformed".to_owned(), of);
+            return Err(WriteError::Weights { layer, found, algorithm });
+        }
         let (n_weights, n_params, scheme) = match &linear.weights {
             NewWeights::S8(w, p) => (w.len(), p.len(), Scheme::Int8),
+            // `NewTaps` counts its own.
+            NewWeights::S8Winograd { .. } => (runs.len(), runs.groups(), Scheme::Int8),
             NewWeights::F16(w, p) => (w.len(), p.len(), Scheme::F16),
         };
         if scheme != self.scheme {
@@ -335,7 +366,7 @@ impl Packer {
         let overflow = if algorithm == Algorithm::WinogradF43 { linear.winograd_overflow() } else { None };
         let (weight_layout, n_runs, run_len, weights, params) = match linear.weights {
             NewWeights::S8(weights, params) => {
-                prove(name, runs, &weights, &params)?;
+                pack::prove(name, runs, &weights, &params)?;
                 if let Some((channel, low, high)) = overflow {
                     return Err(WriteError::Winograd { layer, channel, low, high });
                 }
@@ -347,6 +378,26 @@ impl Packer {
                     let packed = pack::s8_o8k4(runs, &weights);
                     (check::LAYOUT_S8_O8K4, runs.n_runs, runs.s8_run_len(), packed, params)
                 }
+            }
+            NewWeights::S8Winograd { form, taps, params, multipliers, offsets, scales } => {
+                let new = NewTaps {
+                    form,
+                    outputs: runs.outputs,
+                    channels: runs.channels,
+                    stored: runs.stored,
+                    taps: &taps,
+                    params: &params,
+                    multipliers: &multipliers,
+                    offsets: &offsets,
+                    scales: &scales,
+                };
+                let packed = new.pack(name)?;
+                for (kind, bytes) in [(Section::InputTaps, packed.input), (Section::TapScales, packed.scales)]
+                {
+                    sections.push(Pending { kind, layer: self.layer, bytes });
+                }
+                let params = params.as_bytes().to_vec();
+                (check::layout_of(form), form.taps(), runs.stored, packed.weights, params)
             }
             NewWeights::F16(weights, params) => {
                 let packed = pack::f16_o8(runs, &weights);
@@ -361,24 +412,6 @@ impl Packer {
         sections.push(Pending { kind: Section::Weights, layer: self.layer, bytes: weights });
         Ok(())
     }
-}
-
-/// No partial sum, in any order and with any input, leaves (-ACC_LIMIT, ACC_LIMIT): activations are at most
-/// 128 in magnitude, so `|bias| + 128 * sum(|w|)` bounds every one of them.
-fn prove(name: &str, runs: &Runs, weights: &[i8], params: &[S8Params]) -> Result<(), WriteError> {
-    for (channel, filter) in weights.chunks_exact((runs.len() / runs.outputs).max(1)).enumerate() {
-        let layer = || name.to_owned();
-        if filter.contains(&i8::MIN) {
-            return Err(WriteError::WeightRange { layer: layer(), channel });
-        }
-        let magnitude: i64 = filter.iter().map(|w| i64::from(w.unsigned_abs())).sum();
-        let bias = i64::from(params[channel / GROUP].bias[channel % GROUP]);
-        let bound = bias.abs() + 128 * magnitude;
-        if bound >= ACC_LIMIT {
-            return Err(WriteError::Overflow { layer: layer(), channel, bound });
-        }
-    }
-    Ok(())
 }
 
 fn header(scheme: Scheme, input: Shape, preprocess: &Preprocess, n_classes: u32) -> Header {
@@ -427,6 +460,8 @@ fn emit(
         match (section.kind, records.get_mut(usize::from(section.layer))) {
             (Section::Weights, Some(layer)) => layer.weights = index.into(),
             (Section::Params, Some(layer)) => layer.params = index.into(),
+            (Section::InputTaps, Some(layer)) => layer.input_taps = index.into(),
+            (Section::TapScales, Some(layer)) => layer.tap_scales = index.into(),
             _ => {}
         }
     }

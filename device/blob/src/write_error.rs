@@ -40,6 +40,42 @@ pub enum WriteError {
         /// Largest.
         high: i64,
     },
+    /// An output of a requantized Winograd layer could leave the accumulator's range.
+    #[error("layer `{layer}`, channel {channel}: sums of {algorithm} can reach {bound}, the accumulator's limit is {ACC_LIMIT}", algorithm = .algorithm.name())]
+    Winograd8 {
+        /// Layer name.
+        layer: String,
+        /// Which form.
+        algorithm: Algorithm,
+        /// Output channel.
+        channel: usize,
+        /// The magnitudes of all terms of an output together, for the output where they are most.
+        bound: i64,
+    },
+    /// A negative multiplier or scale of a requantized Winograd layer.
+    #[error("layer `{layer}`, tap {tap}, channel {channel}: {what} is {found}, expected 0 or more")]
+    TapRange {
+        /// Layer name.
+        layer: String,
+        /// Which number.
+        what: &'static str,
+        /// Tap, row by row.
+        tap: usize,
+        /// Input channel of a multiplier, output channel of a scale.
+        channel: usize,
+        /// Value found.
+        found: i32,
+    },
+    /// Weights of another form than the algorithm multiplies.
+    #[error("layer `{layer}`: {found}, expected those of {algorithm}", algorithm = .algorithm.name())]
+    Weights {
+        /// Layer name.
+        layer: String,
+        /// The weights.
+        found: String,
+        /// The algorithm asked for.
+        algorithm: Algorithm,
+    },
     /// An algorithm that is not for this layer.
     #[error("layer `{layer}`: {algorithm} is for int8 3x3 convolutions behind the first layer", algorithm = .algorithm.name())]
     Algorithm {

@@ -10,8 +10,10 @@ use std::mem::offset_of;
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
     aligned, bytes, layer, model, put, seal, section, section_range, shape, small, winograd_twin,
+    winograd8_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
+use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{Blob, BlobError, NewModel, Padding, Scheme};
 
 /// A damaged copy of a blob.
@@ -114,7 +116,7 @@ const HEAD: &[(Patch, &str)] = &[
     (|b| put_u32(b, at!(Header.scale of 0), 0), "header: scale is not a usable number"),
     (|b| put_u32(b, at!(Header.mean of 0), 0x7fc0_0000), "header: mean is not a usable number"),
     (|b| put(b, at!(Header.std of 4), &(-1f32).to_le_bytes()), "header: std is not a usable number"),
-    (|b| put_u16(b, section(1), 8), "section 1: unknown kind 8"),
+    (|b| put_u16(b, section(1), 99), "section 1: unknown kind 99"),
     (
         |b| put_u64(b, at!(SectionRecord.start of section(PARAMS_0)), 800),
         "section 0 (params): starts at byte 800, expected 832",
@@ -314,7 +316,8 @@ const CONTENTS: &[(Patch, &str)] = &[
 
 /// Layers of 3x3, 3x3 with Winograd, 1x1, 8 channels each.
 const WINOGRAD: &[(Patch, &str)] = &[
-    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 3, "layer 1: algorithm has the unknown value 3"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 99, "layer 1: algorithm has the unknown value 99"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 3, "layer 1: layout has the unknown value 3"),
     (|b| b[at!(LayerRecord.algorithm of layer(1))] = 1, "layer 1: layout has the unknown value 3"),
     (|b| b[at!(LayerRecord.layout of layer(1))] = 1, "layer 1: layout has the unknown value 1"),
     (|b| put_u32(b, at!(LayerRecord.n_runs of layer(1)), 3), "layer 1: n_runs is 3, expected 36"),
@@ -328,6 +331,81 @@ const WINOGRAD: &[(Patch, &str)] = &[
         "layer 1: weights have 4608 bytes, expected 9216",
     ),
 ];
+
+/// The same with requantized Winograd. Sections: params 0, those of layer 1 from 1 on, params 4, names, weights.
+const WINOGRAD8: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 2, "section 1 (input taps): does not belong to layer 1"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 4, "layer 1: layout has the unknown value 5"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 1, "section 1 (input taps): does not belong to layer 1"),
+    (|b| b[at!(LayerRecord.algorithm of layer(2))] = 3, "layer 2: algorithm has the unknown value 3"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(1)), 36), "layer 1: n_runs is 36, expected 16"),
+    (|b| put_u32(b, at!(LayerRecord.run_len of layer(1)), 24), "layer 1: run_len is 24, expected 8"),
+    (
+        |b| put_u16(b, at!(LayerRecord.input_taps of layer(1)), 0),
+        "section 1 (input taps): does not belong to layer 1",
+    ),
+    (
+        |b| put_u16(b, at!(LayerRecord.tap_scales of layer(1)), u16::MAX),
+        "section 2 (tap scales): does not belong to layer 1",
+    ),
+    (
+        |b| {
+            put_u16(b, taps_section(1), 9);
+            put_u16(b, at!(LayerRecord.tap_scales of layer(1)), 1);
+            put_u16(b, taps_section(2), 8);
+            put_u16(b, at!(LayerRecord.input_taps of layer(1)), 2);
+        },
+        "layer 1: input taps have 512 bytes, expected 272",
+    ),
+    (
+        |b| {
+            put_u16(b, taps_section(1), 9);
+            put_u16(b, at!(LayerRecord.tap_scales of layer(1)), 1);
+        },
+        "section 2 (tap scales): does not belong to layer 1",
+    ),
+    (
+        |b| {
+            let at = in_taps_section(b, 1, 2 * (15 * 8 + 3));
+            put_u16(b, at, 0x8000);
+        },
+        "layer 1, channel 3: input multiplier is -32768, outside its range",
+    ),
+    (
+        |b| {
+            let at = in_taps_section(b, 2, 4 * (7 * 8 + 5));
+            put_u32(b, at, u32::MAX);
+        },
+        "layer 1, channel 5: tap scale is -1, outside its range",
+    ),
+    (
+        |b| {
+            let at = in_taps_section(b, 3, offset_of!(S8Params, shift));
+            put_u32(b, at, 32);
+        },
+        "layer 1, channel 0: shift is 32, outside its range",
+    ),
+];
+
+/// First byte of the record of section `i` of a blob of 3 layers.
+fn taps_section(i: usize) -> usize {
+    layer(3) + i * size_of::<SectionRecord>()
+}
+
+fn in_taps_section(bytes: &[u8], i: usize, offset: usize) -> usize {
+    let at = at!(SectionRecord.start of taps_section(i));
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize + offset
+}
+
+/// Offsets may be any i16; nothing but the checksum looks at them.
+#[test]
+fn offsets_of_taps_may_be_anything() {
+    let convs = model(&mut Random(3), Scheme::Int8, shape(5, 4, 3), &[conv(3), conv(3), conv(1)]);
+    let mut bytes = bytes(winograd8_twin(convs, Form::F23));
+    let at = in_taps_section(&bytes, 1, 2 * 16 * 8);
+    put_u16(&mut bytes, at, 0x8000);
+    assert!(Blob::parse(aligned(&bytes).as_slice()).is_ok());
+}
 
 fn conv(kernel: u8) -> Part {
     Part::Conv { kernel, filters: 8, block: 1 }
@@ -394,7 +472,8 @@ fn others() -> BTreeSet<String> {
     )];
     seen.extend(run(&bytes(small(Scheme::F16)), true, infinite));
     let convs = part(&[conv(3), conv(3), conv(1)], shape(5, 4, 3));
-    seen.extend(run(&bytes(winograd_twin(convs)), true, WINOGRAD));
+    seen.extend(run(&bytes(winograd_twin(convs.clone())), true, WINOGRAD));
+    seen.extend(run(&bytes(winograd8_twin(convs, Form::F23)), true, WINOGRAD8));
     let no_self_test: NewModel = NewModel { golden: None, ..small(Scheme::Int8) };
     let half: &[(Patch, &str)] =
         &[(|b| put_u16(b, section(4), 4), "golden logits section: found 1, expected 0")];

@@ -2,8 +2,9 @@
 
 mod support;
 
-use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin};
+use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin, winograd8_twin};
 use vgg_edge_blob::winograd::s16_w36o8;
+use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
     Blob, ChannelOrder, LayerOp, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, ResizeFilter,
     ResizeRule, Scheme, Shape, Weights,
@@ -47,6 +48,7 @@ fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, 
                     _ if !real => 0,
                     NewWeights::S8(w, _) => i64::from(w[index]),
                     NewWeights::F16(w, _) => i64::from(w[index]),
+                    NewWeights::S8Winograd { .. } => panic!("{layer}: transformed weights"),
                 };
                 assert_eq!(at(o, r, k), expected, "{layer}: output {o}, run {r}, element {k}");
                 seen += usize::from(real);
@@ -58,6 +60,48 @@ fn check_linear(layer: &str, new: &NewLinear, read: &vgg_edge_blob::Linear<'_>, 
         (NewWeights::S8(_, p), Weights::S8 { params, .. }) => assert_eq!(p, params, "{layer}"),
         (NewWeights::F16(_, p), Weights::F16 { params, .. }) => assert_eq!(p, params, "{layer}"),
         other => panic!("{layer}: {other:?}"),
+    }
+}
+
+/// The same for a requantized Winograd layer.
+fn check_taps(
+    layer: &str,
+    new: &NewLinear,
+    read: &vgg_edge_blob::Linear<'_>,
+    [channels, stored]: [usize; 2],
+) {
+    let NewWeights::S8Winograd { form, taps, params, multipliers, offsets, scales } = &new.weights else {
+        panic!("{layer}: {new:?}")
+    };
+    let Weights::S8Winograd { form: read_form, data, params: read_params, input, scales: read_scales } =
+        read.weights
+    else {
+        panic!("{layer}: {read:?}")
+    };
+    let (outputs, n) = (new.outputs as usize, form.taps());
+    assert_eq!((read_form, read_params), (*form, params.as_slice()), "{layer}");
+    assert_eq!((read.relu, read.pad), (new.relu, new.pad), "{layer}");
+    assert_eq!((read.n_runs as usize, read.run_len as usize), (n, stored), "{layer}");
+    assert_eq!(input.len(), (n + 1) * stored, "{layer}");
+    assert_eq!(read_scales.len(), n * outputs.next_multiple_of(8), "{layer}");
+    assert_eq!(data.len(), read_scales.len() * stored, "{layer}");
+    for (t, c) in (0..=n).flat_map(|t| (0..stored).map(move |c| (t, c))) {
+        let expected = match (c < channels, t < n) {
+            (false, _) => 0,
+            (true, true) => multipliers[t * channels + c],
+            (true, false) => offsets[c],
+        };
+        assert_eq!(input[t * stored + c], expected, "{layer}: tap {t}, channel {c}");
+    }
+    for (t, o) in (0..n).flat_map(|t| (0..outputs.next_multiple_of(8)).map(move |o| (t, o))) {
+        let expected = if o < outputs { scales[t * outputs + o] } else { 0 };
+        assert_eq!(read_scales[(o / 8 * n + t) * 8 + o % 8], expected, "{layer}: tap {t}, output {o}");
+        for c in 0..stored {
+            let real = o < outputs && c < channels;
+            let expected = if real { taps[(t * outputs + o) * channels + c] } else { 0 };
+            let place = (o / 8 * n + t) * stored * 8 + c / 4 * 32 + o % 8 * 4 + c % 4;
+            assert_eq!(data[place], expected, "{layer}: tap {t}, output {o}, channel {c}");
+        }
     }
 }
 
@@ -83,6 +127,9 @@ fn check_layer(new: &NewLayer, read: &vgg_edge_blob::Layer<'_>, input: Shape, fi
                     let packed = s16_w36o8(linear.outputs as usize, channels, stored, w);
                     let values = packed.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]]));
                     assert!(values.eq(data.iter().copied()), "{name}");
+                }
+                (NewWeights::S8Winograd { .. }, Weights::S8Winograd { .. }) => {
+                    check_taps(name, linear, read, [channels, stored]);
                 }
                 _ => check_linear(name, linear, read, [side, side, channels, stored]),
             }
@@ -149,6 +196,9 @@ fn layers_of_every_kind_come_back() {
                 shape(1, 1, 3),
             ];
             check(&new, &outputs);
+            for form in Form::ALL {
+                check(&winograd8_twin(new.clone(), form), &outputs);
+            }
             check(&winograd_twin(new), &outputs);
         }
     }

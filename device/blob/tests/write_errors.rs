@@ -4,9 +4,10 @@ mod support;
 
 use std::io;
 
-use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin};
+use support::{Part, Random, aligned, bytes, model, shape, small, winograd_twin, winograd8_twin};
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
+use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
     Algorithm, Blob, ChannelOrder, NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Quantization,
     Scheme, write,
@@ -103,6 +104,100 @@ fn winograd_is_for_int8_3x3_behind_the_first_layer() {
         set(&mut new, layer, side);
         assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
     }
+}
+
+/// A layer of requantized Winograd behind the first, 8 channels and outputs, all weights and scales alike, with `bias`.
+fn winograd8(form: Form, weight: i8, scale: i32, bias: i32) -> NewModel {
+    let conv = |block| Part::Conv { kernel: 3, filters: 8, block };
+    let new = model(&mut Random(1), Scheme::Int8, shape(2, 4, 1), &[conv(1), conv(2)]);
+    let mut new = winograd8_twin(new, form);
+    let NewWeights::S8Winograd { taps, params, scales, .. } = &mut linear(&mut new, 1).weights else {
+        panic!("transformed weights")
+    };
+    taps.fill(weight);
+    scales.fill(scale);
+    params.iter_mut().for_each(|p| p.bias = [bias; 8]);
+    new
+}
+
+/// All 36 sums times the magnitudes of A: 144 for the last output of F43, 9 for each of F23.
+#[test]
+fn the_requantized_winograd_proof_is_exact() {
+    for (form, terms) in [(Form::F23, 9), (Form::F43, 144)] {
+        for (weight, scale) in [(127, 1 << 30), (-127, 1 << 20), (1, i32::MAX)] {
+            let acc = 128 * 8 * i64::from(i32::from(weight).abs());
+            let sum = (2 * acc * i64::from(scale) + (1 << 31)) >> 32;
+            let largest = (ACC_LIMIT - 1 - terms * sum) as i32;
+            for sign in [1, -1] {
+                let written = aligned(&bytes(winograd8(form, weight, scale, sign * largest)));
+                assert!(Blob::parse(written.as_slice()).is_ok());
+                assert_eq!(
+                    refused(winograd8(form, weight, scale, sign * (largest + 1))),
+                    format!(
+                        "layer `layer1`, channel 0: sums of {} can reach 1073741824, the accumulator's limit is 1073741824",
+                        form.algorithm().name()
+                    )
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn transformed_layers_must_fit_their_form() {
+    let taps = |change: fn(&mut NewWeights)| {
+        let mut new = winograd8(Form::F43, 1, 1, 0);
+        change(&mut linear(&mut new, 1).weights);
+        refused(new)
+    };
+    macro_rules! edited {
+        ($field:ident, $edit:expr) => {
+            taps(|weights| {
+                let NewWeights::S8Winograd { $field, .. } = weights else { panic!("transformed weights") };
+                let edit: fn(&mut Vec<_>) = $edit;
+                edit($field);
+            })
+        };
+    }
+    for (found, expected) in [
+        (edited!(taps, |v| v.truncate(2303)), "2303 weights, expected 2304"),
+        (edited!(params, Vec::clear), "0 parameter groups, expected 1"),
+        (edited!(multipliers, |v| v.push(0)), "289 input multipliers, expected 288"),
+        (edited!(offsets, |v| v.truncate(7)), "7 input offsets, expected 8"),
+        (edited!(scales, |v| v.truncate(287)), "287 tap scales, expected 288"),
+    ] {
+        assert_eq!(found, format!("layer `layer1`: {expected}"));
+    }
+    assert_eq!(
+        edited!(taps, |v| v[(35 * 8 + 6) * 8] = -128),
+        "layer `layer1`, channel 6: weight -128, the range is [-127, 127]"
+    );
+    assert_eq!(
+        edited!(multipliers, |v| v[35 * 8 + 2] = -3),
+        "layer `layer1`, tap 35, channel 2: input multiplier is -3, expected 0 or more"
+    );
+    assert_eq!(
+        edited!(scales, |v| v[7 * 8 + 1] = -4),
+        "layer `layer1`, tap 7, channel 1: tap scale is -4, expected 0 or more"
+    );
+    let set = |new: &mut NewModel, to: Algorithm| {
+        let NewOp::Conv { algorithm, .. } = &mut new.layers[1].op else { panic!("a convolution") };
+        *algorithm = to;
+    };
+    let mut new = winograd8(Form::F43, 1, 1, 0);
+    set(&mut new, Algorithm::Winograd8F23);
+    assert_eq!(
+        refused(new.clone()),
+        "layer `layer1`: weights of winograd8-f43, expected those of winograd8-f23"
+    );
+    set(&mut new, Algorithm::Direct);
+    assert_eq!(refused(new), "layer `layer1`: weights of winograd8-f43, expected those of direct");
+    let mut new = winograd(1, 0);
+    set(&mut new, Algorithm::Winograd8F43);
+    assert_eq!(
+        refused(new),
+        "layer `layer1`: weights that are not transformed, expected those of winograd8-f43"
+    );
 }
 
 #[test]

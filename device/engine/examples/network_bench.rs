@@ -1,8 +1,9 @@
 //! Measures whole networks of random weights: VGG16, or one 3x3 layer of it.
 //!
 //! ```text
-//! network_bench write FILE vgg16 direct|winograd                 224x224, 1000 classes
-//! network_bench write FILE INxOUTxSIDE direct|winograd|none      3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
+//! network_bench write FILE vgg16 ALGORITHM                      224x224, 1000 classes
+//! network_bench write FILE INxOUTxSIDE ALGORITHM|none                 3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
+//!     ALGORITHM: direct, winograd, winograd8-f23 or winograd8-f43
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
 //! $ cargo run --release --example network_bench -- write /tmp/vgg16.vgg vgg16 winograd
@@ -10,8 +11,8 @@
 //! x86_64-s8-avx2, 1 threads, 20 runs: min 83.0 ms, median 84.1 ms; logits 9b1e2f4455aa0102
 //! ```
 //!
-//! The number behind `logits` is a hash of all results: equal for every kernel, algorithm, cache size and number of
-//! threads. Under emulation the time means nothing: count instructions there, once with RUNS and once with one more, and
+//! The number behind `logits` is a hash of all results: equal for every kernel, exact algorithm, cache size and number
+//! of threads. Under emulation the time means nothing: count instructions there, once with RUNS and once with one more, and
 //! subtract.
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use vgg_edge_blob::winograd8::Form;
 use vgg_edge_blob::{
     AlignedBytes, Blob, NewLinear, NewModel, NewOp, NewWeights, Padding, Scheme, Shape, write,
 };
@@ -30,9 +32,10 @@ use vgg_edge_engine::{Engine, Options, kernels};
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
-use support::{Part, Random, model, winograd_twin};
+use support::{Part, Random, model, winograd_twin, winograd8_twin};
 
-const USAGE: &str = "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|winograd|none
+const USAGE: &str =
+    "usage: network_bench write FILE vgg16|INxOUTxSIDE direct|winograd|winograd8-f23|winograd8-f43|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -102,7 +105,9 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
         "direct" | "none" => direct,
-        other => return Err(format!("found `{other}`, expected direct, winograd or none\n{USAGE}")),
+        "winograd8-f23" => winograd8_twin(direct, Form::F23),
+        "winograd8-f43" => winograd8_twin(direct, Form::F43),
+        other => return Err(format!("found `{other}`, expected an algorithm\n{USAGE}")),
     };
     let save = || -> Result<(), Box<dyn std::error::Error>> {
         let mut file = BufWriter::new(File::create(path)?);

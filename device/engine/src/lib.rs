@@ -14,6 +14,7 @@ pub mod pool;
 mod tiling;
 pub mod topk;
 mod winograd;
+mod winograd8;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};

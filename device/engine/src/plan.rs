@@ -16,10 +16,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use vgg_edge_blob::layout::{ALIGN, padded};
-use vgg_edge_blob::winograd::TILE;
-use vgg_edge_blob::{Algorithm, Layer, LayerOp, Scheme, Shape};
+use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
-use crate::tiling::{Tiling, n_tiles};
+use crate::tiling::{Sizes, Tiling};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len`.
 const SLACK: usize = 16;
@@ -142,11 +141,6 @@ fn weight_bytes(layer: &Layer<'_>) -> usize {
     }
 }
 
-fn uses_winograd(layer: &Layer<'_>) -> bool {
-    let LayerOp::Conv { linear, .. } = layer.op else { return false };
-    linear.weights.algorithm() == Algorithm::WinogradF43
-}
-
 /// The map between `before` and `after`, whole.
 fn map(shape: Shape, stored: usize, after: Option<&Layer<'_>>, value_size: usize) -> Buffer {
     let halo = after.map_or(0, halo);
@@ -201,9 +195,9 @@ fn walk(
         let mut ends = vec![0; n];
         ends[n - 1] = (produced[n - 1] + band_rows).min(height(n - 1));
         for i in (0..n).rev() {
-            if uses_winograd(&layers[i]) {
+            if let Some(sizes) = Sizes::of(&layers[i]) {
                 // Whole tiles, but at the lower edge.
-                ends[i] = ends[i].next_multiple_of(TILE).min(height(i));
+                ends[i] = ends[i].next_multiple_of(sizes.tile).min(height(i));
             }
             if i == 0 {
                 break;
@@ -256,8 +250,9 @@ fn walk(
 /// How each Winograd layer of a block cuts its tiles: for the most rows that one of its steps has.
 fn tilings(layers: &[Layer<'_>], most_rows: &[usize], l2: usize, n_threads: usize) -> Vec<Option<Tiling>> {
     let tiling = |(layer, rows): (&Layer<'_>, &usize)| {
-        let n_tiles = n_tiles(*rows, layer.output.width as usize);
-        uses_winograd(layer).then(|| Tiling::new(layer, n_tiles, l2, n_threads))
+        let sizes = Sizes::of(layer)?;
+        let n_tiles = sizes.n_tiles(*rows, layer.output.width as usize);
+        Some(Tiling::new(sizes, layer, n_tiles, l2, n_threads))
     };
     layers.iter().zip(most_rows).map(tiling).collect()
 }
@@ -285,8 +280,9 @@ fn traffic(
         // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
         let of_layer = |(layer, tiling): (&Layer<'_>, &Option<Tiling>)| match tiling {
             Some(tiling) => {
-                let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(TILE);
-                tiling.traffic(n_tiles(rows, layer.output.width as usize), l2)
+                let sizes = tiling.sizes;
+                let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(sizes.tile);
+                tiling.traffic(sizes.n_tiles(rows, layer.output.width as usize), l2)
             }
             None => weight_bytes(layer),
         };

@@ -1,8 +1,8 @@
 //! How a Winograd layer's tiles are cut into bands and batches, and the memory that takes.
 //!
 //! ```text
-//! map ─► bands of tiles ─► batches of up to 12 tiles     values  [batch][taps][channels / 8][tiles][8]      i16
-//!                                                         sums    [unit: group x batch][6 rows][4 columns][tiles][8]  i32
+//! map ─► bands of tiles ─► batches of up to 12 tiles     values  [batch][taps][channels / 8][tiles][8]      i16 or i8
+//!                                                         sums    [unit: group x batch][rows][columns][tiles][8]  i32
 //! by band   all taps' values of a band stay in the cache, and one unit's sums on each thread;
 //!           each group of 8 outputs reads its weights once a band
 //! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory;
@@ -11,15 +11,12 @@
 //!
 //! By band is for maps with many tiles, by row for those with many weights. Which moves less is computed, not measured.
 
-use vgg_edge_blob::Layer;
 use vgg_edge_blob::layout::{ALIGN, GROUP, padded};
-use vgg_edge_blob::winograd::{TAPS, TILE, WINDOW};
+use vgg_edge_blob::winograd::{TILE, WINDOW};
+use vgg_edge_blob::{Layer, LayerOp, Weights};
 
 use crate::kernels::{MAX_BATCH, tiles};
 
-/// Values between the taps of a batch, besides its own: a cache line, so that the 36 places that one tile is written to
-/// do not share a set of the cache.
-const TAP_GAP: usize = ALIGN / 2;
 /// Most memory for values and sums, bytes, where a band may be smaller.
 const MAX_BYTES: usize = 6 << 20;
 /// Tasks for every thread: enough that threads end together.
@@ -27,9 +24,49 @@ const TASKS_PER_THREAD: usize = 4;
 /// Most sums in use at a time, band by band.
 const MAX_SLOTS: usize = 64;
 
+/// What the tiles of a Winograd algorithm are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Rows and columns of outputs of a tile.
+    pub(crate) tile: usize,
+    /// Rows and columns of its taps.
+    pub(crate) window: usize,
+    /// Bytes of a value: a transformed activation.
+    value: usize,
+    /// Bytes of a transformed weight.
+    weight: usize,
+}
+
+impl Sizes {
+    pub(crate) const EXACT: Self = Self { tile: TILE, window: WINDOW, value: 2, weight: 2 };
+
+    /// Those of a layer's algorithm; `None` when that is not Winograd.
+    pub(crate) fn of(layer: &Layer<'_>) -> Option<Self> {
+        let LayerOp::Conv { linear, .. } = layer.op else { return None };
+        match linear.weights {
+            Weights::S16Winograd { .. } => Some(Self::EXACT),
+            Weights::S8Winograd { form, .. } => {
+                Some(Self { tile: form.tile(), window: form.window(), value: 1, weight: 1 })
+            }
+            Weights::S8 { .. } | Weights::F16 { .. } => None,
+        }
+    }
+
+    /// Tiles of `n_rows x width` output pixels.
+    pub(crate) fn n_tiles(&self, n_rows: usize, width: usize) -> usize {
+        n_rows.div_ceil(self.tile) * width.div_ceil(self.tile)
+    }
+
+    fn taps(&self) -> usize {
+        self.window * self.window
+    }
+}
+
 /// How one layer's tiles are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tiling {
+    /// Of the layer's algorithm.
+    pub(crate) sizes: Sizes,
     /// Input channels as stored.
     pub(crate) channels: usize,
     /// Groups of 8 output channels.
@@ -42,11 +79,6 @@ pub(crate) struct Tiling {
     n_threads: usize,
 }
 
-/// Tiles of `n_rows x width` output pixels.
-pub(crate) fn n_tiles(n_rows: usize, width: usize) -> usize {
-    n_rows.div_ceil(TILE) * width.div_ceil(TILE)
-}
-
 /// What may be counted on of a cache: its sets do not fill evenly.
 fn room(l2: usize) -> usize {
     l2 / 8 * 7
@@ -54,10 +86,10 @@ fn room(l2: usize) -> usize {
 
 impl Tiling {
     /// Cuts a layer that computes `n_tiles` tiles at a time, for a cache of `l2` bytes.
-    pub(crate) fn new(layer: &Layer<'_>, n_tiles: usize, l2: usize, n_threads: usize) -> Self {
+    pub(crate) fn new(sizes: Sizes, layer: &Layer<'_>, n_tiles: usize, l2: usize, n_threads: usize) -> Self {
         let channels = padded(layer.input.channels) as usize;
         let n_groups = padded(layer.output.channels) as usize / GROUP;
-        let of = |band: usize, by_row| Self { channels, n_groups, band, by_row, n_threads };
+        let of = |band: usize, by_row| Self { sizes, channels, n_groups, band, by_row, n_threads };
         let room = room(l2);
         let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
         let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
@@ -68,7 +100,7 @@ impl Tiling {
         let by_band = |weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
         let most = MAX_BYTES / (rows.values_of(1) + rows.sums_of(1));
         let by_row = |beside: usize| {
-            stays(rows.values_of(1) + 4 * TILE * GROUP + beside, 2 * group / WINDOW).min(most)
+            stays(rows.values_of(1) + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
         };
         let candidates = [
             (by_band(all), false),
@@ -92,8 +124,9 @@ impl Tiling {
             // Sums are fetched when they are written, go out, and come back; so do values, once a row, where they and
             // the input that each row reads do not stay together.
             let (input, values) = (self.pixels_of(n_tiles), self.values_of(n_tiles));
-            let stay = (input + values) / n_bands + 2 * weights / self.n_groups / WINDOW <= room(l2);
-            let again = if stay { 0 } else { WINDOW * (input + 2 * values) };
+            let stay =
+                (input + values) / n_bands + 2 * weights / self.n_groups / self.sizes.window <= room(l2);
+            let again = if stay { 0 } else { self.sizes.window * (input + 2 * values) };
             return weights * n_bands + 3 * self.sums_of(n_tiles) + again;
         }
         let stay = weights + self.values_of(self.band) + self.sums_bytes() <= room(l2);
@@ -112,7 +145,8 @@ impl Tiling {
 
     /// Values from one tap of a batch to the next.
     pub(crate) fn tap_len(&self, n_tiles: usize) -> usize {
-        self.channels * n_tiles + TAP_GAP
+        // A cache line more than needed, so that the places that one tile is written to do not share a set of the cache.
+        self.channels * n_tiles + ALIGN / self.sizes.value
     }
 
     /// Tasks of a band of `n_batches`: `(parts of the groups, parts of the batches)`. Batches first: threads then
@@ -138,7 +172,7 @@ impl Tiling {
     /// Bytes of all values, a multiple of a cache line.
     pub(crate) fn values_bytes(&self) -> usize {
         let n_batches = self.band.div_ceil(MAX_BATCH);
-        (2 * n_batches * self.batch_len(self.band.div_ceil(n_batches))).next_multiple_of(ALIGN)
+        (self.sizes.value * n_batches * self.batch_len(self.band.div_ceil(n_batches))).next_multiple_of(ALIGN)
     }
 
     /// Bytes of all sums.
@@ -154,11 +188,11 @@ impl Tiling {
 
     /// Sums of one group times one batch.
     pub(crate) fn unit_len(&self, widest: usize) -> usize {
-        WINDOW * TILE * widest * GROUP
+        self.sizes.window * self.sizes.tile * widest * GROUP
     }
 
     fn n_taps(&self) -> usize {
-        if self.by_row { WINDOW } else { TAPS }
+        if self.by_row { self.sizes.window } else { self.sizes.taps() }
     }
 
     /// Bytes of the sums of all groups.
@@ -168,28 +202,29 @@ impl Tiling {
 
     /// Bytes of the input pixels.
     fn pixels_of(&self, n_tiles: usize) -> usize {
-        n_tiles * TILE * TILE * self.channels
+        n_tiles * self.sizes.tile * self.sizes.tile * self.channels
     }
 
     /// Bytes of the output pixels.
     fn outputs_of(&self, n_tiles: usize) -> usize {
-        n_tiles * TILE * TILE * GROUP * self.n_groups
+        n_tiles * self.sizes.tile * self.sizes.tile * GROUP * self.n_groups
     }
 
     /// Bytes of the values.
     fn values_of(&self, n_tiles: usize) -> usize {
-        2 * self.batch_len(n_tiles)
+        self.sizes.value * self.batch_len(n_tiles)
     }
 
     fn weight_bytes(&self) -> usize {
-        2 * TAPS * self.channels * GROUP * self.n_groups
+        self.sizes.weight * self.sizes.taps() * self.channels * GROUP * self.n_groups
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vgg_edge_blob::{LayerOp, Padding, Quantization, Shape};
+    use vgg_edge_blob::winograd::TAPS;
+    use vgg_edge_blob::{Padding, Quantization, Shape};
 
     /// Only the channels of a layer matter here.
     fn tiling(channels: u32, outputs: u32, n_tiles: usize, l2: usize, n_threads: usize) -> Tiling {
@@ -205,7 +240,7 @@ mod tests {
             out_quant: quant,
             sqnr_db: f32::NAN,
         };
-        Tiling::new(&layer, n_tiles, l2, n_threads)
+        Tiling::new(Sizes::EXACT, &layer, n_tiles, l2, n_threads)
     }
 
     /// The layers of a VGG16 at 224x224: inputs, outputs, tiles.

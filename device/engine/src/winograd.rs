@@ -128,7 +128,7 @@ impl WinogradOutput<'_> {
     }
 }
 
-fn check_channels(channels: usize) {
+pub(crate) fn check_channels(channels: usize) {
     assert!(
         channels > 0 && channels.is_multiple_of(GROUP),
         "{channels} channels, expected a multiple of {GROUP}"
@@ -136,6 +136,6 @@ fn check_channels(channels: usize) {
 }
 
 /// Checks that a slice of `len` values reaches to `end`, which is `None` beyond all addresses.
-fn check_end(what: &str, len: usize, end: Option<usize>) {
+pub(crate) fn check_end(what: &str, len: usize, end: Option<usize>) {
     assert!(end.is_some_and(|end| end <= len), "{what} has {len} values, too few: {end:?} needed");
 }

@@ -73,6 +73,12 @@ impl Conv {
                     bytes: weights + sums.min(weights),
                 }
             }
+            Algorithm::Winograd8F23 | Algorithm::Winograd8F43 => {
+                let (tile, taps) = if algorithm == Algorithm::Winograd8F23 { (2, 16.0) } else { (4, 36.0) };
+                let tiles = f64::from(self.height.div_ceil(tile)) * f64::from(self.width.div_ceil(tile));
+                let transforms = taps / 36.0 * (inputs + outputs) / 2.0 * rates.transforms;
+                Cost { cycles: tiles * (taps * pairs / rates.direct + transforms), bytes: taps * pairs }
+            }
         }
     }
 

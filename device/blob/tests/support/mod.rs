@@ -16,7 +16,7 @@ use vgg_edge_blob::{AlignedBytes, NewModel, Padding, Scheme, Shape, write};
 mod networks;
 
 #[allow(unused_imports, reason = "each test program uses a part")]
-pub(crate) use networks::{Part, Random, model, winograd_twin};
+pub(crate) use networks::{Part, Random, model, winograd_twin, winograd8_twin};
 
 /// Sections of [`small`], by index.
 pub(crate) const PARAMS_0: usize = 0;

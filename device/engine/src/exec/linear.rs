@@ -103,7 +103,7 @@ impl Context<'_, '_> {
                     });
                 });
             }
-            Weights::S16Winograd { .. } => {} // `winograd` runs it
+            Weights::S16Winograd { .. } | Weights::S8Winograd { .. } => {} // `winograd` runs them
             Weights::F16 { data, params } => {
                 let from = <[f32]>::ref_from_bytes(from).unwrap_or(&[]);
                 self.executor.run(cut.n_tasks(), &|t| {

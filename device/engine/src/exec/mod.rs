@@ -6,6 +6,7 @@
 //!
 //! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
+mod arithmetic;
 mod linear;
 mod picture;
 mod pooling;
@@ -19,6 +20,7 @@ use vgg_edge_blob::layout::Line;
 use vgg_edge_blob::{Blob, Layer, LayerOp, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
+use self::arithmetic::{Exact, Requantized};
 use crate::arena;
 use crate::error::EngineError;
 use crate::kernels::Kernel;
@@ -214,8 +216,11 @@ impl Context<'_, '_> {
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
-                    let filters = winograd::Filters { layer, weights, params, tiling };
-                    self.winograd(step, &filters, scratch, bytes);
+                    self.winograd(step, (&Exact { layer, weights, params }, tiling), scratch, bytes);
+                }
+                (Weights::S8Winograd { form, data: weights, params, input, scales }, Some(tiling)) => {
+                    let layer = Requantized { form, layer, weights, params, input, scales };
+                    self.winograd(step, (&layer, tiling), scratch, bytes);
                 }
                 _ => self.linear(step, layer, &linear, false, bytes),
             },

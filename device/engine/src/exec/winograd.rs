@@ -11,32 +11,26 @@
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
-use vgg_edge_blob::Layer;
-use vgg_edge_blob::layout::{GROUP, S8Params};
-use vgg_edge_blob::winograd::{TILE, WINDOW};
+use vgg_edge_blob::layout::GROUP;
+use vgg_edge_blob::winograd8::{MAX_TILE, MAX_WINDOW};
 use zerocopy::FromBytes;
 
 use super::Context;
+use super::arithmetic::{Arithmetic, Pixels, RowOfTaps, Windows};
 use crate::arena;
-use crate::kernels::{MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradRow};
+use crate::kernels::MAX_BATCH;
 use crate::plan::Step;
 use crate::pool;
-use crate::tiling::{Tiling, n_tiles};
+use crate::tiling::Tiling;
 
 /// Channels that are transformed before the next tile's: what a batch writes at a time then fits the first level cache.
 const CHANNELS_AT_A_TIME: usize = 32;
 
-/// A layer's weights and what goes with them.
-pub(super) struct Filters<'a> {
-    pub(super) layer: &'a Layer<'a>,
-    pub(super) weights: &'a [i16],
-    pub(super) params: &'a [S8Params],
-    pub(super) tiling: &'a Tiling,
-}
-
 /// Some tiles of a step, in batches.
 struct Band<'a> {
     step: &'a Step,
+    /// Rows and columns of a tile.
+    tile: usize,
     first: usize,
     n_tiles: usize,
     n_batches: usize,
@@ -53,9 +47,9 @@ struct Batch {
 }
 
 impl<'a> Band<'a> {
-    fn new(step: &'a Step, first: usize, n_tiles: usize) -> Self {
+    fn new(step: &'a Step, tile: usize, first: usize, n_tiles: usize) -> Self {
         let n_batches = n_tiles.div_ceil(MAX_BATCH);
-        Self { step, first, n_tiles, n_batches, widest: n_tiles.div_ceil(n_batches) }
+        Self { step, tile, first, n_tiles, n_batches, widest: n_tiles.div_ceil(n_batches) }
     }
 
     /// Batch `index`, as even as [`tiles`] cuts.
@@ -65,18 +59,24 @@ impl<'a> Band<'a> {
         Batch { index, first, n_tiles: width + usize::from(index < wider) }
     }
 
-    /// First output row and column of a tile.
-    fn place(&self, tile: usize) -> (usize, usize) {
-        let per_row = self.step.target.width.div_ceil(TILE);
-        (tile / per_row * TILE, tile % per_row * TILE)
+    /// The batch's tiles by rows of tiles: (index of the first in the batch, tiles, its first output row and column).
+    fn runs(&self, batch: Batch) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+        let (tile, per_row) = (self.tile, self.step.target.width.div_ceil(self.tile));
+        let mut done = 0;
+        core::iter::from_fn(move || {
+            let (at, first) = (batch.first + done, done);
+            let n = (per_row - at % per_row).min(batch.n_tiles - done);
+            done += n;
+            (n > 0).then_some((first, n, at / per_row * tile, at % per_row * tile))
+        })
     }
 }
 
 impl Context<'_, '_> {
-    pub(super) fn winograd(
+    pub(super) fn winograd<A: Arithmetic>(
         &self,
         step: &Step,
-        filters: &Filters<'_>,
+        (layer, tiling): (&A, &Tiling),
         scratch: &Range<usize>,
         bytes: &mut [u8],
     ) {
@@ -84,26 +84,26 @@ impl Context<'_, '_> {
         let (from, to) = arena::split(maps, step.source.range(), step.target.range());
         let from = <[i8]>::ref_from_bytes(from).unwrap_or(&[]);
         let to = <[AtomicU64]>::mut_from_bytes(to).map_or(&[][..], |words| words);
-        let tiling = filters.tiling;
         let (values, sums) = scratch.split_at_mut(tiling.values_bytes());
-        let values = <[i16]>::mut_from_bytes(values).unwrap_or(&mut []);
+        let values = <[A::Value]>::mut_from_bytes(values).unwrap_or(&mut []);
         let sums = <[i32]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
-        for (first, n) in tiling.bands(n_tiles(step.n_rows, step.target.width)) {
-            let band = Band::new(step, first, n);
+        let (sizes, window) = (tiling.sizes, tiling.sizes.window);
+        for (first, n) in tiling.bands(sizes.n_tiles(step.n_rows, step.target.width)) {
+            let band = Band::new(step, sizes.tile, first, n);
             let (of_groups, of_batches) = tiling.parts(band.n_batches);
             let batch_len = tiling.batch_len(band.widest);
             let task_len = tiling.task_len(band.n_batches, band.widest);
-            let n_rows = if tiling.by_row { 1 } else { WINDOW };
-            for first_row in (0..WINDOW).step_by(n_rows) {
+            let n_rows = if tiling.by_row { 1 } else { window };
+            for first_row in (0..window).step_by(n_rows) {
                 let rows = first_row..first_row + n_rows;
                 pool::each_chunk(self.executor, values, batch_len, band.n_batches, &|index, values| {
-                    self.input(&band, band.batch(index), &rows, tiling, from, values);
+                    self.input(&band, band.batch(index), &rows, (layer, tiling), from, values);
                 });
                 let values = &*values;
                 let task = |task: usize, sums: &mut [i32]| {
                     let groups = part(task / of_batches, of_groups, tiling.n_groups);
                     let batches = part(task % of_batches, of_batches, band.n_batches);
-                    self.multiply(&band, filters, (groups, batches, &rows), (values, sums), to);
+                    self.multiply(&band, (layer, tiling), (groups, batches, &rows), (values, sums), to);
                 };
                 if tiling.by_row {
                     pool::each_chunk(self.executor, sums, task_len, of_groups, &task);
@@ -116,48 +116,49 @@ impl Context<'_, '_> {
     }
 
     /// Transforms a batch's windows to some rows of taps.
-    fn input(
+    fn input<A: Arithmetic>(
         &self,
         band: &Band<'_>,
         batch: Batch,
         tap_rows: &Range<usize>,
-        tiling: &Tiling,
+        (layer, tiling): (&A, &Tiling),
         from: &[i8],
-        values: &mut [i16],
+        values: &mut [A::Value],
     ) {
-        let step = band.step;
+        let (step, sizes) = (band.step, tiling.sizes);
         let source = &step.source;
         for channel in (0..source.channels).step_by(CHANNELS_AT_A_TIME) {
-            for p in 0..batch.n_tiles {
-                let (y, x) = band.place(batch.first + p);
+            for (first, n_tiles, y, x) in band.runs(batch) {
                 // Beyond the padded map, where no output looks, a window sees its last row and column again.
                 let row = |i: usize| (step.source_row + (y + i).min(step.n_rows + 1)) * source.pitch();
                 let column = |i: usize| (x + i).min(source.width + 1) * source.channels + channel;
-                let window = WinogradInput {
+                let rows: [usize; MAX_WINDOW] = core::array::from_fn(row);
+                let columns: [usize; MAX_BATCH * MAX_TILE + 2] = core::array::from_fn(column);
+                let run = Windows {
                     input: from,
-                    rows: core::array::from_fn(row),
-                    columns: core::array::from_fn(column),
+                    rows: &rows[..sizes.window],
+                    columns: &columns[..n_tiles * sizes.tile + 2],
+                    first_channel: channel,
                     channels: (source.channels - channel).min(CHANNELS_AT_A_TIME),
                     tap_rows: tap_rows.clone(),
                     tap_stride: tiling.tap_len(batch.n_tiles),
                     group_stride: batch.n_tiles * GROUP,
                 };
-                let place = channel * batch.n_tiles + p * GROUP;
-                self.kernel.winograd_input(&window, &mut values[place..]);
+                let place = channel * batch.n_tiles + first * GROUP;
+                layer.input(self.kernel, &run, &mut values[place..]);
             }
         }
     }
 
     /// Multiplies groups times batches at some rows of taps; behind the last row, stores their pixels.
-    fn multiply(
+    fn multiply<A: Arithmetic>(
         &self,
         band: &Band<'_>,
-        filters: &Filters<'_>,
+        (layer, tiling): (&A, &Tiling),
         (groups, batches, tap_rows): (Range<usize>, Range<usize>, &Range<usize>),
-        (values, sums): (&[i16], &mut [i32]),
+        (values, sums): (&[A::Value], &mut [i32]),
         to: &[AtomicU64],
     ) {
-        let tiling = filters.tiling;
         let unit_len = tiling.unit_len(band.widest);
         for group in groups.clone() {
             for i in batches.clone() {
@@ -167,68 +168,52 @@ impl Context<'_, '_> {
                 // By row, all units of the task are kept; by band, one after the other uses the same memory.
                 let unit = (group - groups.start) * band.n_batches + batch.index;
                 let sums = &mut sums[if tiling.by_row { unit * unit_len } else { 0 }..][..unit_len];
-                for row in tap_rows.clone() {
-                    self.row(band, filters, (group, batch, row, row - tap_rows.start), values, sums);
+                let tap_stride = tiling.tap_len(batch.n_tiles);
+                let row_len = tiling.sizes.window * tap_stride;
+                let columns_len = tiling.sizes.tile * batch.n_tiles * GROUP;
+                let values = &values[batch.index * tiling.batch_len(band.widest)..];
+                for (nth, row) in tap_rows.clone().enumerate() {
+                    let row_of_taps = RowOfTaps {
+                        values: &values[nth * row_len..][..row_len],
+                        tap_stride,
+                        n_tiles: batch.n_tiles,
+                        channels: tiling.channels,
+                        group,
+                        row,
+                    };
+                    layer.row(self.kernel, &row_of_taps, &mut sums[row * columns_len..][..columns_len]);
                 }
-                if tap_rows.end == WINDOW {
-                    self.output(band, filters, (group, batch), sums, to);
+                if tap_rows.end == tiling.sizes.window {
+                    self.output(band, layer, (group, batch), sums, to);
                 }
             }
         }
     }
 
-    /// One row of taps; `nth` of those in `values`.
-    fn row(
+    fn output<A: Arithmetic>(
         &self,
         band: &Band<'_>,
-        filters: &Filters<'_>,
-        (group, batch, row, nth): (usize, Batch, usize, usize),
-        values: &[i16],
-        sums: &mut [i32],
-    ) {
-        let tiling = filters.tiling;
-        let (tap_len, filter_len) = (tiling.tap_len(batch.n_tiles), WINDOW * tiling.channels * GROUP);
-        let place = batch.index * tiling.batch_len(band.widest) + nth * WINDOW * tap_len;
-        let columns_len = TILE * batch.n_tiles * GROUP;
-        let row_of_taps = WinogradRow {
-            values: &values[place..][..WINDOW * tap_len],
-            tap_stride: tap_len,
-            n_tiles: batch.n_tiles,
-            channels: tiling.channels,
-            weights: &filters.weights[(group * WINDOW + row) * filter_len..][..filter_len],
-        };
-        self.kernel.winograd_row(&row_of_taps, &mut sums[row * columns_len..][..columns_len]);
-    }
-
-    fn output(
-        &self,
-        band: &Band<'_>,
-        filters: &Filters<'_>,
+        layer: &A,
         (group, batch): (usize, Batch),
         sums: &[i32],
         to: &[AtomicU64],
     ) {
-        let (step, params) = (band.step, &filters.params[group]);
+        let step = band.step;
         let target = &step.target;
         let n_groups = target.channels / GROUP;
-        for p in 0..batch.n_tiles {
-            let (y, x) = band.place(batch.first + p);
+        for (first, n_tiles, y, x) in band.runs(batch) {
             let pixel = (step.target_row + y) * (target.width + 2 * target.halo) + target.halo + x;
-            self.kernel.winograd_output(&WinogradOutput {
-                sums: &sums[p * GROUP..],
+            let run = Pixels {
+                sums: &sums[first * GROUP..],
                 column_stride: batch.n_tiles * GROUP,
-                bias: &params.bias,
-                requant: Requant {
-                    multiplier: &params.multiplier,
-                    shift: &params.shift,
-                    zero_point: filters.layer.out_quant.zero_point,
-                },
-                n_rows: (step.n_rows - y).min(TILE),
-                n_columns: (target.width - x).min(TILE),
+                group,
+                n_rows: (step.n_rows - y).min(band.tile),
+                n_columns: (target.width - x).min(n_tiles * band.tile),
                 words: &to[pixel * n_groups + group..],
                 row_stride: (target.width + 2 * target.halo) * n_groups,
                 pixel_stride: n_groups,
-            });
+            };
+            layer.output(self.kernel, &run);
         }
     }
 }

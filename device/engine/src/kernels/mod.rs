@@ -55,8 +55,10 @@ mod neon_winograd;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
 mod scalar;
+mod scalar_winograd8;
 
 pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
+pub use crate::winograd8::{Winograd8Input, Winograd8Output, Winograd8Row};
 
 /// A kernel of the table.
 #[derive(Debug)]
@@ -249,6 +251,26 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
 
     /// Transforms a tile's column sums back, requantizes and stores its pixels.
     fn winograd_output(&self, tile: &WinogradOutput<'_>);
+
+    /// Requantized Winograd: transforms a run's windows into their taps, in 8 bits. A row without its own has the
+    /// specification's, as for the next two.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`]; so do the other two.
+    fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {
+        scalar_winograd8::input(run, taps);
+    }
+
+    /// Multiplies a batch of tiles at a row of taps, scales the sums and transforms them back: column `x` of tile `p` becomes
+    /// `sums[(x * n_tiles + p) * 8 ..][..8]`.
+    fn winograd8_row(&self, row: &Winograd8Row<'_>, sums: &mut [i32]) {
+        scalar_winograd8::row(row, sums);
+    }
+
+    /// Transforms a run's column sums back, requantizes and stores its pixels.
+    fn winograd8_output(&self, run: &Winograd8Output<'_>) {
+        scalar_winograd8::output(run);
+    }
 }
 
 impl Requant<'_> {

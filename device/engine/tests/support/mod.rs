@@ -9,6 +9,12 @@ use vgg_edge_blob::{
     Preprocess, Quantization, ResizeFilter, ResizeRule, Scheme, Shape, write,
 };
 
+#[allow(dead_code, reason = "each test program uses a part")]
+mod winograd8;
+
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub(crate) use winograd8::winograd8_twin;
+
 /// xorshift64*; the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
 

@@ -1,0 +1,196 @@
+//! What exact and requantized Winograd do differently in the executor: the types of values and weights, the kernel's methods.
+//!
+//! ```text
+//! Run     tiles next to one another in a row of tiles       a batch is one run, or some
+//! Exact        i16 values and weights, a window or a tile a call
+//! Requantized  i8 values and weights, scales; a run a call
+//! ```
+
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+
+use vgg_edge_blob::Layer;
+use vgg_edge_blob::layout::{GROUP, S8Params};
+use vgg_edge_blob::winograd::{TILE, WINDOW};
+use vgg_edge_blob::winograd8::Form;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::kernels::{
+    Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
+    WinogradRow,
+};
+
+/// The windows of a run, some of their channels, and the rows of taps that are wanted.
+pub(super) struct Windows<'a> {
+    pub(super) input: &'a [i8],
+    /// First value of each row of the windows.
+    pub(super) rows: &'a [usize],
+    /// Values from there to the first of the channels, a column of the run.
+    pub(super) columns: &'a [usize],
+    pub(super) first_channel: usize,
+    pub(super) channels: usize,
+    pub(super) tap_rows: Range<usize>,
+    pub(super) tap_stride: usize,
+    pub(super) group_stride: usize,
+}
+
+/// A batch at a row of taps.
+pub(super) struct RowOfTaps<'a, V> {
+    pub(super) values: &'a [V],
+    pub(super) tap_stride: usize,
+    pub(super) n_tiles: usize,
+    pub(super) channels: usize,
+    pub(super) group: usize,
+    pub(super) row: usize,
+}
+
+/// The pixels of a run, and its sums.
+pub(super) struct Pixels<'a> {
+    pub(super) sums: &'a [i32],
+    pub(super) column_stride: usize,
+    pub(super) group: usize,
+    pub(super) n_rows: usize,
+    pub(super) n_columns: usize,
+    pub(super) words: &'a [AtomicU64],
+    pub(super) row_stride: usize,
+    pub(super) pixel_stride: usize,
+}
+
+/// A layer's weights and what it takes to use them.
+pub(super) trait Arithmetic: Sync {
+    /// A transformed activation.
+    type Value: FromBytes + IntoBytes + Send + Sync;
+
+    /// Transforms a run's windows.
+    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [Self::Value]);
+
+    /// Multiplies a batch at a row of taps.
+    fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, Self::Value>, sums: &mut [i32]);
+
+    /// Makes a run's pixels.
+    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>);
+}
+
+/// What makes activations of a group's sums.
+fn requant<'a>(layer: &Layer<'_>, params: &'a S8Params) -> Requant<'a> {
+    let zero_point = layer.out_quant.zero_point;
+    Requant { multiplier: &params.multiplier, shift: &params.shift, zero_point }
+}
+
+/// Exact Winograd.
+pub(super) struct Exact<'a> {
+    pub(super) layer: &'a Layer<'a>,
+    pub(super) weights: &'a [i16],
+    pub(super) params: &'a [S8Params],
+}
+
+impl Arithmetic for Exact<'_> {
+    type Value = i16;
+
+    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [i16]) {
+        for p in 0..(run.columns.len() - 2) / TILE {
+            let window = WinogradInput {
+                input: run.input,
+                rows: core::array::from_fn(|i| run.rows[i]),
+                columns: core::array::from_fn(|x| run.columns[p * TILE + x]),
+                channels: run.channels,
+                tap_rows: run.tap_rows.clone(),
+                tap_stride: run.tap_stride,
+                group_stride: run.group_stride,
+            };
+            kernel.winograd_input(&window, &mut taps[p * GROUP..]);
+        }
+    }
+
+    fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i16>, sums: &mut [i32]) {
+        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let len = WINDOW * channels * GROUP;
+        let weights = &self.weights[(group * WINDOW + row) * len..][..len];
+        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, sums);
+    }
+
+    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>) {
+        let params = &self.params[run.group];
+        for (p, x) in (0..run.n_columns).step_by(TILE).enumerate() {
+            kernel.winograd_output(&WinogradOutput {
+                sums: &run.sums[p * GROUP..],
+                column_stride: run.column_stride,
+                bias: &params.bias,
+                requant: requant(self.layer, params),
+                n_rows: run.n_rows,
+                n_columns: (run.n_columns - x).min(TILE),
+                words: &run.words[x * run.pixel_stride..],
+                row_stride: run.row_stride,
+                pixel_stride: run.pixel_stride,
+            });
+        }
+    }
+}
+
+/// Requantized Winograd.
+pub(super) struct Requantized<'a> {
+    pub(super) form: Form,
+    pub(super) layer: &'a Layer<'a>,
+    pub(super) weights: &'a [i8],
+    pub(super) params: &'a [S8Params],
+    /// Multipliers a tap and channel, then offsets.
+    pub(super) input: &'a [i16],
+    pub(super) scales: &'a [i32],
+}
+
+impl Arithmetic for Requantized<'_> {
+    type Value = i8;
+
+    fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [i8]) {
+        let n_taps = self.form.taps();
+        let stored = self.input.len() / (n_taps + 1);
+        let (multipliers, offsets) = self.input.split_at(n_taps * stored);
+        let windows = Winograd8Input {
+            form: self.form,
+            input: run.input,
+            rows: run.rows,
+            columns: run.columns,
+            channels: run.channels,
+            tap_rows: run.tap_rows.clone(),
+            multipliers: &multipliers[run.first_channel..],
+            multiplier_stride: stored,
+            offsets: &offsets[run.first_channel..],
+            tap_stride: run.tap_stride,
+            group_stride: run.group_stride,
+        };
+        kernel.winograd8_input(&windows, taps);
+    }
+
+    fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i8>, sums: &mut [i32]) {
+        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let window = self.form.window();
+        let at = group * window + row;
+        let len = window * channels * GROUP;
+        let row_of_taps = Winograd8Row {
+            form: self.form,
+            values,
+            tap_stride,
+            n_tiles,
+            channels,
+            weights: &self.weights[at * len..][..len],
+            scales: &self.scales[at * window * GROUP..][..window * GROUP],
+        };
+        kernel.winograd8_row(&row_of_taps, sums);
+    }
+
+    fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>) {
+        let params = &self.params[run.group];
+        kernel.winograd8_output(&Winograd8Output {
+            form: self.form,
+            sums: run.sums,
+            column_stride: run.column_stride,
+            bias: &params.bias,
+            requant: requant(self.layer, params),
+            n_rows: run.n_rows,
+            n_columns: run.n_columns,
+            words: run.words,
+            row_stride: run.row_stride,
+            pixel_stride: run.pixel_stride,
+        });
+    }
+}
