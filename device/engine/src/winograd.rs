@@ -43,13 +43,14 @@ pub struct WinogradInput<'a> {
 /// One row of 6 taps of a batch of tiles times one group of 8 output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradRow<'a> {
-    /// Transformed input: tap `j` is `[channels / 8][n_tiles][8]` from `values[j * tap_stride]` on.
+    /// Transformed input: tap `j` is `[channels / 8][n_tiles][8]` from `values[j * tap_stride]` on. Of a last group of 4
+    /// channels, the other places do not count.
     pub values: &'a [i16],
     /// Values between taps.
     pub tap_stride: usize,
     /// Tiles, 1 to [`MAX_BATCH`].
     pub n_tiles: usize,
-    /// Input channels, a multiple of 8.
+    /// Input channels, a multiple of 4.
     pub channels: usize,
     /// Transformed weights, `[6 taps][channels][8]`.
     pub weights: &'a [i16],
@@ -101,10 +102,16 @@ impl WinogradRow<'_> {
     /// Checks every extent against its slice, as for [`WinogradInput`].
     pub(crate) fn check(&self, sums: &[i32]) {
         let Self { n_tiles, channels, tap_stride, .. } = *self;
-        check_channels(channels);
+        assert!(
+            channels > 0 && channels.is_multiple_of(GROUP / 2),
+            "{channels} channels, expected a multiple of {}",
+            GROUP / 2
+        );
         assert!((1..=MAX_BATCH).contains(&n_tiles), "{n_tiles} tiles, expected 1 to {MAX_BATCH}");
         let last_tap = (WINDOW - 1).checked_mul(tap_stride);
-        let end = last_tap.zip(channels.checked_mul(n_tiles)).and_then(|(tap, n)| tap.checked_add(n));
+        let end = last_tap
+            .zip(channels.next_multiple_of(GROUP).checked_mul(n_tiles))
+            .and_then(|(tap, n)| tap.checked_add(n));
         check_end("values", self.values.len(), end);
         check_end("weights", self.weights.len(), channels.checked_mul(WINDOW * GROUP));
         check_end("sums", sums.len(), Some(TILE * n_tiles * GROUP));

@@ -82,6 +82,8 @@ pub(super) struct Exact<'a> {
     pub(super) layer: &'a Layer<'a>,
     pub(super) weights: &'a [i16],
     pub(super) params: &'a [S8Params],
+    /// Channels that are multiplied: all that are stored, fewer where the input is the picture.
+    pub(super) channels: usize,
 }
 
 impl Arithmetic for Exact<'_> {
@@ -103,7 +105,8 @@ impl Arithmetic for Exact<'_> {
     }
 
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i16>, sums: &mut [i32]) {
-        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, group, row, .. } = row;
+        let channels = self.channels;
         let len = WINDOW * channels * GROUP;
         let weights = &self.weights[(group * WINDOW + row) * len..][..len];
         kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, sums);

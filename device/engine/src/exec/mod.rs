@@ -7,6 +7,7 @@
 //! [`Engine::run`] allocates nothing; the arena is known from the blob: [`Engine::arena_bytes`].
 
 mod arithmetic;
+mod first;
 mod linear;
 mod picture;
 mod pooling;
@@ -50,6 +51,8 @@ pub struct Engine<'a> {
     scheme: Scheme,
     blob: Blob<'a>,
     layers: Vec<Layer<'a>>,
+    /// The first layer's weights, when it runs as Winograd by [`first::weights`].
+    first: Vec<i16>,
     plan: Plan,
     kernel: &'static dyn Kernel,
     executor: &'a dyn Executor,
@@ -62,6 +65,7 @@ pub struct Engine<'a> {
 /// What every step needs besides its own fields.
 struct Context<'a, 'e> {
     layers: &'e [Layer<'a>],
+    first: &'e [i16],
     kernel: &'static dyn Kernel,
     executor: &'e dyn Executor,
     tilings: &'e [Option<Tiling>],
@@ -79,7 +83,9 @@ impl<'a> Engine<'a> {
         options: Options,
     ) -> Result<Self, EngineError> {
         let layers: Vec<Layer<'a>> = blob.layers().collect();
-        let plan = plan::plan(blob.scheme(), blob.input(), &layers, options.l2_bytes, executor.n_threads());
+        let first = first::weights(kernel, &layers[0]);
+        let network = (layers.as_slice(), first.is_some());
+        let plan = plan::plan(blob.scheme(), blob.input(), network, options.l2_bytes, executor.n_threads());
         let need = plan.arena_bytes;
         if need > options.max_arena_bytes {
             return Err(EngineError::Arena { need, limit: options.max_arena_bytes });
@@ -91,6 +97,7 @@ impl<'a> Engine<'a> {
             output: vec![0.0; blob.n_classes()],
             profile: vec![0; layers.len()],
             layers,
+            first: first.unwrap_or_default(),
             plan,
             kernel,
             executor,
@@ -190,7 +197,8 @@ impl<'a> Engine<'a> {
             return Err(EngineError::Input { found: picture.len(), expected });
         }
         let (layers, tilings) = (&self.layers, &self.plan.tilings);
-        let context = Context { layers, kernel: self.kernel, executor: self.executor, tilings };
+        let context =
+            Context { layers, first: &self.first, kernel: self.kernel, executor: self.executor, tilings };
         let bytes = self.arena.as_mut_bytes();
         let now = || self.clock.map_or(0, |clock| clock());
         self.profile.fill(0);
@@ -216,7 +224,13 @@ impl Context<'_, '_> {
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
-                    self.winograd(step, (&Exact { layer, weights, params }, tiling), scratch, bytes);
+                    let exact = Exact { layer, weights, params, channels: tiling.channels };
+                    self.winograd(step, (&exact, tiling), scratch, bytes);
+                }
+                (Weights::S8 { params, .. }, Some(tiling)) => {
+                    let (weights, channels) = (self.first, first::CHANNELS);
+                    let exact = Exact { layer, weights, params, channels };
+                    self.winograd(step, (&exact, tiling), scratch, bytes);
                 }
                 (Weights::S8Winograd { form, data: weights, params, input, scales }, Some(tiling)) => {
                     let layer = Requantized { form, layer, weights, params, input, scales };

@@ -139,7 +139,8 @@ impl Context<'_, '_> {
                     rows: &rows[..sizes.window],
                     columns: &columns[..n_tiles * sizes.tile + 2],
                     first_channel: channel,
-                    channels: (source.channels - channel).min(CHANNELS_AT_A_TIME),
+                    // A pixel of the picture ends in the next one's values, which meet weights of 0.
+                    channels: (source.channels - channel).min(CHANNELS_AT_A_TIME).next_multiple_of(GROUP),
                     tap_rows: tap_rows.clone(),
                     tap_stride: tiling.tap_len(batch.n_tiles),
                     group_stride: batch.n_tiles * GROUP,

@@ -117,7 +117,8 @@ unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
 /// One tap of `P` tiles: 8 sums a tile.
 ///
 /// # Safety
-/// The CPU has AVX2; `channels * P` values at `x`, `channels * 8` weights at `w`; `channels` is a multiple of 8.
+/// The CPU has AVX2; `channels * P` values at `x`, in whole groups of 8, `channels * 8` weights at `w`; `channels` is
+/// a multiple of 4.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)] // the registers are the batch's own
 unsafe fn multiply<const P: usize>(
@@ -129,8 +130,8 @@ unsafe fn multiply<const P: usize>(
     let interleave = avx::_mm256_broadcastsi128_si256(avx::_mm_setr_epi8(
         0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15,
     ));
-    for _ in 0..channels / GROUP {
-        for k in (0..GROUP).step_by(2) {
+    for left in (1..=channels).rev().step_by(GROUP) {
+        for k in (0..left.min(GROUP)).step_by(2) {
             // SAFETY: the caller's promise.
             unsafe {
                 // [k: o0..3 | k+1: o0..3 | k: o4..7 | k+1: o4..7], then pairs.

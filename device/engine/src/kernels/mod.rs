@@ -227,6 +227,11 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// `{arch}-{dtypes}-{variant}`, as in the command line, the bench records and the README.
     fn name(&self) -> &'static str;
 
+    /// Whether 3x3 filters over a picture are faster as exact Winograd than as strips.
+    fn has_fast_picture_tiles(&self) -> bool {
+        false
+    }
+
     /// Computes an int8 strip.
     ///
     /// # Panics

@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)] // the register, and the kernel's word that it may be read
 
+use core::arch::{aarch64 as neon, asm};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Arm's in-order cores with 64 bits: A35, A53, A55, A510, A520, A34.
@@ -27,6 +28,31 @@ pub(super) fn is_in_order() -> bool {
         }
         known => known == 2,
     }
+}
+
+/// A factor in all lanes that the compiler does not know: it would trade a multiplication for a shift and an addition, of
+/// which each takes as long on an in-order core.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn factor_s32(factor: i32) -> neon::int32x4_t {
+    let mut lanes = neon::vdupq_n_s32(factor);
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {lanes:v} */", lanes = inout(vreg) lanes, options(pure, nomem, nostack, preserves_flags))
+    };
+    lanes
+}
+
+/// The same in 16 bits.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn factor_s16(factor: i16) -> neon::int16x8_t {
+    let mut lanes = neon::vdupq_n_s16(factor);
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {lanes:v} */", lanes = inout(vreg) lanes, options(pure, nomem, nostack, preserves_flags))
+    };
+    lanes
 }
 
 fn is_in_order_part(midr: u64) -> bool {
@@ -48,7 +74,7 @@ fn midr() -> Option<u64> {
     let midr;
     // SAFETY: with this bit the system answers reads of ID registers; there is nothing else to it.
     unsafe {
-        core::arch::asm!("mrs {midr}, midr_el1", midr = out(reg) midr, options(pure, nomem, nostack, preserves_flags));
+        asm!("mrs {midr}, midr_el1", midr = out(reg) midr, options(pure, nomem, nostack, preserves_flags));
     }
     Some(midr)
 }

@@ -32,6 +32,10 @@ impl Kernel for Scalar {
         NAME
     }
 
+    fn has_fast_picture_tiles(&self) -> bool {
+        true
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         for p in 0..strip.n_pixels {
