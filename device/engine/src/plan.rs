@@ -281,7 +281,7 @@ fn traffic(
         windows.iter().zip(layers).map(|(w, l)| l.output.height as usize * w.pitch() * w.value_size).sum();
     let windows: usize = windows.iter().map(Buffer::len).sum();
     let at_work = windows + maps / n_bands;
-    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
+    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.at_work() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
     let read = if weights + at_work + scratch <= l2 {
         weights

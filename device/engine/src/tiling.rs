@@ -77,6 +77,8 @@ pub(crate) struct Tiling {
     pub(crate) by_row: bool,
     /// Threads to have tasks for.
     n_threads: usize,
+    /// Batches of a band besides those of 12 tiles: at ragged edges there are up to three more shapes of tiles.
+    n_edges: usize,
 }
 
 /// What may be counted on of a cache: its sets do not fill evenly.
@@ -89,7 +91,12 @@ impl Tiling {
     pub(crate) fn new(sizes: Sizes, layer: &Layer<'_>, n_tiles: usize, l2: usize, n_threads: usize) -> Self {
         let channels = padded(layer.input.channels) as usize;
         let n_groups = padded(layer.output.channels) as usize / GROUP;
-        let of = |band: usize, by_row| Self { sizes, channels, n_groups, band, by_row, n_threads };
+        let ragged = |n: u32| usize::from((1..=2).contains(&(n as usize % sizes.tile)));
+        let n_edges = match sizes == Sizes::EXACT {
+            true => (1 + ragged(layer.output.width)) * (1 + ragged(layer.output.height)) - 1,
+            false => 0,
+        };
+        let of = |band: usize, by_row| Self { sizes, channels, n_groups, band, by_row, n_threads, n_edges };
         let room = room(l2);
         let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
         let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
@@ -163,27 +170,38 @@ impl Tiling {
         self.n_threads.clamp(1, MAX_SLOTS)
     }
 
-    /// Sums of a task of a band of `n_batches` batches of at most `widest` tiles.
-    pub(crate) fn task_len(&self, n_batches: usize, widest: usize) -> usize {
-        let unit = self.unit_len(widest);
-        if self.by_row { unit * n_batches * self.n_groups.div_ceil(self.parts(n_batches).0) } else { unit }
+    /// Sums of a task of a band of `n_tiles` in `n_batches` batches of at most `widest` tiles.
+    pub(crate) fn task_len(&self, n_tiles: usize, n_batches: usize, widest: usize) -> usize {
+        match self.by_row {
+            true => self.unit_len(n_tiles) * self.n_groups.div_ceil(self.parts(n_batches).0),
+            false => self.unit_len(widest),
+        }
     }
 
     /// Bytes of all values, a multiple of a cache line.
     pub(crate) fn values_bytes(&self) -> usize {
-        let n_batches = self.band.div_ceil(MAX_BATCH);
-        (self.sizes.value * n_batches * self.batch_len(self.band.div_ceil(n_batches))).next_multiple_of(ALIGN)
+        let (n_batches, widest) = self.batches();
+        (self.sizes.value * n_batches * self.batch_len(widest)).next_multiple_of(ALIGN)
     }
 
     /// Bytes of all sums.
     pub(crate) fn sums_bytes(&self) -> usize {
-        let n_batches = self.band.div_ceil(MAX_BATCH);
+        let (n_batches, _) = self.batches();
+        let n = if self.by_row { self.parts(n_batches).0 } else { self.n_slots() };
         // Band by band, a smaller band may have a wider batch.
-        let (n, widest) = match self.by_row {
-            true => (self.parts(n_batches).0, self.band.div_ceil(n_batches)),
-            false => (self.n_slots(), self.band.min(MAX_BATCH)),
-        };
-        4 * n * self.task_len(n_batches, widest)
+        4 * n * self.task_len(self.band, n_batches, self.band.min(MAX_BATCH))
+    }
+
+    /// Most batches of a band, and most tiles of one of so many.
+    fn batches(&self) -> (usize, usize) {
+        let n_batches = self.band.div_ceil(MAX_BATCH);
+        let widest = if self.n_edges == 0 { self.band.div_ceil(n_batches) } else { self.band.min(MAX_BATCH) };
+        (n_batches + self.n_edges, widest)
+    }
+
+    /// Bytes of values and sums that are in use: memory may hold more, for edges.
+    pub(crate) fn at_work(&self) -> usize {
+        self.values_of(self.band) + self.sums_bytes()
     }
 
     /// Sums of one group times one batch.
@@ -226,9 +244,9 @@ mod tests {
     use vgg_edge_blob::winograd::TAPS;
     use vgg_edge_blob::{Padding, Quantization, Shape};
 
-    /// Only the channels of a layer matter here.
+    /// Only the channels of a layer matter here, and that its map is ragged.
     fn tiling(channels: u32, outputs: u32, n_tiles: usize, l2: usize, n_threads: usize) -> Tiling {
-        let shape = |channels| Shape { height: 1, width: 1, channels };
+        let shape = |channels| Shape { height: 1, width: 2, channels };
         let quant = Quantization { scale: 1.0, zero_point: 0 };
         let layer = Layer {
             name: "",
@@ -263,7 +281,7 @@ mod tests {
                 for (i, (channels, outputs, n_tiles)) in VGG16.into_iter().enumerate() {
                     let t = tiling(channels, outputs, n_tiles, l2, n_threads);
                     let weights = (channels * outputs) as usize * TAPS * 2;
-                    let (values, sums) = (t.values_bytes(), t.sums_bytes());
+                    let (values, sums) = (t.values_of(t.band), t.sums_bytes());
                     assert!(values + sums <= MAX_BYTES + MAX_BYTES / 8, "layer {i}: {t:?}");
                     if t.by_row {
                         assert!(i >= 2, "layer {i} with {l2}: {t:?}");
@@ -279,18 +297,29 @@ mod tests {
     }
 
     #[test]
+    fn tmp_print() {
+        for l2 in [512 << 10, 1 << 20] {
+            for (c, o, n) in VGG16 {
+                let t = tiling(c, o, n, l2, 1);
+                println!("{l2} {c}->{o} {n}: by_row {} band {} bands {} traffic {:.1} weights {:.1}", t.by_row, t.band, n.div_ceil(t.band), t.traffic(n, l2) as f64/1e6, t.weight_bytes() as f64/1e6);
+            }
+        }
+    }
+
+    #[test]
     fn tasks_have_room_for_their_sums() {
         for (channels, outputs, n_tiles) in VGG16 {
             for l2 in [1, 100 << 10, 1 << 20] {
                 for n_threads in [1, 2, 3, 4, 100] {
                     let t = tiling(channels, outputs, n_tiles, l2, n_threads);
-                    for n in (1..=t.band).rev().take(40).chain(1..=t.band.min(40)) {
-                        let n_batches = n.div_ceil(MAX_BATCH);
-                        let widest = n.div_ceil(n_batches);
+                    let all = (1..=t.band).rev().take(40).chain(1..=t.band.min(40));
+                    for (n, at_edge) in all.flat_map(|n| (0..=t.n_edges).map(move |edges| (n, edges))) {
+                        let n_batches = n.div_ceil(MAX_BATCH) + at_edge;
+                        let widest = if at_edge == 0 { n.div_ceil(n_batches) } else { n.min(MAX_BATCH) };
                         let (of_groups, of_batches) = t.parts(n_batches);
                         let owners = if t.by_row { of_groups } else { t.n_slots() };
                         assert!(!t.by_row || of_batches == 1);
-                        let sums = 4 * owners * t.task_len(n_batches, widest);
+                        let sums = 4 * owners * t.task_len(n, n_batches, widest);
                         assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
                         assert!(2 * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n} tiles");
                     }

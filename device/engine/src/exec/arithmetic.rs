@@ -16,7 +16,7 @@ use vgg_edge_blob::winograd8::Form;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernels::{
-    Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
+    Cut, Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
     WinogradRow,
 };
 
@@ -30,6 +30,7 @@ pub(super) struct Windows<'a> {
     pub(super) first_channel: usize,
     pub(super) channels: usize,
     pub(super) tap_rows: Range<usize>,
+    pub(super) cut: Cut,
     pub(super) tap_stride: usize,
     pub(super) group_stride: usize,
 }
@@ -42,6 +43,7 @@ pub(super) struct RowOfTaps<'a, V> {
     pub(super) channels: usize,
     pub(super) group: usize,
     pub(super) row: usize,
+    pub(super) narrow: bool,
 }
 
 /// The pixels of a run, and its sums.
@@ -49,6 +51,7 @@ pub(super) struct Pixels<'a> {
     pub(super) sums: &'a [i32],
     pub(super) column_stride: usize,
     pub(super) group: usize,
+    pub(super) short: bool,
     pub(super) n_rows: usize,
     pub(super) n_columns: usize,
     pub(super) words: &'a [AtomicU64],
@@ -60,6 +63,11 @@ pub(super) struct Pixels<'a> {
 pub(super) trait Arithmetic: Sync {
     /// A transformed activation.
     type Value: FromBytes + IntoBytes + Send + Sync;
+
+    /// Whether tiles at the right and lower edge may be [`Cut`].
+    fn cuts(&self, _kernel: &dyn Kernel) -> bool {
+        false
+    }
 
     /// Transforms a run's windows.
     fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [Self::Value]);
@@ -89,6 +97,10 @@ pub(super) struct Exact<'a> {
 impl Arithmetic for Exact<'_> {
     type Value = i16;
 
+    fn cuts(&self, kernel: &dyn Kernel) -> bool {
+        kernel.has_cut_tiles()
+    }
+
     fn input(&self, kernel: &dyn Kernel, run: &Windows<'_>, taps: &mut [i16]) {
         for p in 0..(run.columns.len() - 2) / TILE {
             let window = WinogradInput {
@@ -97,6 +109,7 @@ impl Arithmetic for Exact<'_> {
                 columns: core::array::from_fn(|x| run.columns[p * TILE + x]),
                 channels: run.channels,
                 tap_rows: run.tap_rows.clone(),
+                cut: run.cut,
                 tap_stride: run.tap_stride,
                 group_stride: run.group_stride,
             };
@@ -105,11 +118,11 @@ impl Arithmetic for Exact<'_> {
     }
 
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i16>, sums: &mut [i32]) {
-        let &RowOfTaps { values, tap_stride, n_tiles, group, row, .. } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, group, row, narrow, .. } = row;
         let channels = self.channels;
         let len = WINDOW * channels * GROUP;
         let weights = &self.weights[(group * WINDOW + row) * len..][..len];
-        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, sums);
+        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights, narrow }, sums);
     }
 
     fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_>) {
@@ -120,6 +133,7 @@ impl Arithmetic for Exact<'_> {
                 column_stride: run.column_stride,
                 bias: &params.bias,
                 requant: requant(self.layer, params),
+                short: run.short,
                 n_rows: run.n_rows,
                 n_columns: (run.n_columns - x).min(TILE),
                 words: &run.words[x * run.pixel_stride..],
@@ -165,7 +179,7 @@ impl Arithmetic for Requantized<'_> {
     }
 
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i8>, sums: &mut [i32]) {
-        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row, .. } = row;
         let window = self.form.window();
         let at = group * window + row;
         let len = window * channels * GROUP;

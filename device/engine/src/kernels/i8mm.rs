@@ -39,6 +39,10 @@ impl Kernel for I8mm {
         NAME
     }
 
+    fn has_cut_tiles(&self) -> bool {
+        true
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: `self` proves the CPU feature; the strip's extents are checked.

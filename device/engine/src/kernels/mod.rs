@@ -57,7 +57,7 @@ mod neon_winograd_row;
 mod scalar;
 mod scalar_winograd8;
 
-pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
+pub use crate::winograd::{CUT_TAPS, Cut, MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 pub use crate::winograd8::{Winograd8Input, Winograd8Output, Winograd8Row};
 
 /// A kernel of the table.
@@ -229,6 +229,11 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
 
     /// Whether 3x3 filters over a picture are faster as exact Winograd than as strips.
     fn has_fast_picture_tiles(&self) -> bool {
+        false
+    }
+
+    /// Whether the exact Winograd methods know [`Cut`] tiles.
+    fn has_cut_tiles(&self) -> bool {
         false
     }
 

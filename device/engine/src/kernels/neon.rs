@@ -45,6 +45,10 @@ impl Kernel for Neon {
         true
     }
 
+    fn has_cut_tiles(&self) -> bool {
+        true
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: this file is compiled for targets that have NEON; the strip's extents are checked.

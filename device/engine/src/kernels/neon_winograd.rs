@@ -15,16 +15,19 @@ use core::sync::atomic::Ordering::Relaxed;
 use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
 
 use super::neon::load_i32;
-use super::{GROUP, WinogradInput, WinogradOutput};
+use super::{CUT_TAPS, Cut, GROUP, WinogradInput, WinogradOutput};
 
 pub(super) fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
     window.check(taps);
     // SAFETY: this file is compiled for targets that have NEON; the extents are checked.
     unsafe {
-        if window.tap_rows == (0..WINDOW) {
+        if window.tap_rows == (0..WINDOW) && window.cut == Cut::default() {
             return all_rows(window, taps);
         }
         for (n, i) in window.tap_rows.clone().enumerate() {
+            if window.cut.short && CUT_TAPS.contains(&i) {
+                continue;
+            }
             let taps = &mut taps[n * WINDOW * window.tap_stride..];
             match i {
                 0 => one_row::<0>(window, taps),
@@ -85,6 +88,15 @@ unsafe fn one_row<const I: usize>(window: &WinogradInput<'_>, taps: &mut [i16]) 
             // SAFETY: `check` found 8 values behind every row, column and group.
             let at = |row: usize| unsafe { neon::vld1_s8(x.add(window.rows[row] + column)) };
             let minus = |a, b| neon::vsubl_s8(at(a), at(b));
+            if window.cut.short {
+                *value = match I {
+                    0 => neon::vshlq_n_s16::<2>(minus(0, 2)),
+                    1 => neon::vmulq_n_s16(neon::vaddl_s8(at(1), at(2)), 3),
+                    2 => neon::vmulq_n_s16(minus(1, 2), 3),
+                    _ => neon::vshlq_n_s16::<2>(minus(3, 1)),
+                };
+                continue;
+            }
             *value = match I {
                 0 => neon::vaddq_s16(neon::vshlq_n_s16::<2>(minus(0, 2)), minus(4, 2)),
                 1 => {
@@ -98,6 +110,13 @@ unsafe fn one_row<const I: usize>(window: &WinogradInput<'_>, taps: &mut [i16]) 
             };
         }
         let place = taps.as_mut_ptr().wrapping_add(group * window.group_stride);
+        if window.cut.narrow {
+            for (j, value) in [0, 1, 2, 5].into_iter().zip(to_cut_taps(values)) {
+                // SAFETY: as below.
+                unsafe { neon::vst1q_s16(place.add(j * window.tap_stride), value) };
+            }
+            continue;
+        }
         for (j, value) in to_taps(values).into_iter().enumerate() {
             // SAFETY: `check` found 8 places behind every tap and group.
             unsafe { neon::vst1q_s16(place.add(j * window.tap_stride), value) };
@@ -123,6 +142,18 @@ fn to_taps(x: [neon::int16x8_t; WINDOW]) -> [neon::int16x8_t; WINDOW] {
     let even4 = neon::vsubq_s16(neon::vshlq_n_s16::<2>(x[2]), x[4]);
     let odd4 = neon::vsubq_s16(neon::vshlq_n_s16::<2>(x[1]), x[3]);
     finish_taps(even, odd, even4, odd4, neon::vsubq_s16(x[0], x[2]), neon::vsubq_s16(x[5], x[3]))
+}
+
+/// `B x` of a cut tile: taps 0, 1, 2 and 5.
+#[target_feature(enable = "neon")]
+#[inline]
+fn to_cut_taps(x: [neon::int16x8_t; WINDOW]) -> [neon::int16x8_t; 4] {
+    [
+        neon::vshlq_n_s16::<2>(neon::vsubq_s16(x[0], x[2])),
+        neon::vmulq_n_s16(neon::vaddq_s16(x[1], x[2]), 3),
+        neon::vmulq_n_s16(neon::vsubq_s16(x[1], x[2]), 3),
+        neon::vshlq_n_s16::<2>(neon::vsubq_s16(x[3], x[1])),
+    ]
 }
 
 /// The six taps from `x4 - x2`, `x3 - x1`, `4 x2 - x4`, `4 x1 - x3`, `x0 - x2` and `x5 - x3`.
@@ -197,10 +228,18 @@ impl Half {
         let sums = tile.sums.as_ptr().wrapping_add(x * tile.column_stride + self.first);
         let mut m = [neon::vdupq_n_s32(0); WINDOW];
         for (i, m) in m.iter_mut().enumerate() {
+            if tile.short && CUT_TAPS.contains(&i) {
+                continue;
+            }
             // SAFETY: the caller's promise: 8 sums behind every column of every row of taps.
             *m = unsafe { neon::vld1q_s32(sums.add(i * TILE * tile.column_stride)) };
         }
         m[BIAS_TAP / WINDOW] = neon::vaddq_s32(m[BIAS_TAP / WINDOW], self.start);
+        if tile.short {
+            let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
+            let [a, b] = [self.shifted(neon::vaddq_s32(m[0], a)), self.shifted(neon::vaddq_s32(b, m[5]))];
+            return [a, b, b, b];
+        }
         let [a, b, c, d] = from_taps(m);
         [self.shifted(a), self.shifted(b), self.shifted(c), self.shifted(d)]
     }

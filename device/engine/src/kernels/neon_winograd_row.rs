@@ -27,10 +27,14 @@ use vgg_edge_blob::winograd::WINDOW;
 
 use super::{GROUP, MAX_BATCH, WinogradRow, neon_core};
 
-/// The order of the taps: after the fifth the registers hold column 0, `m0 + m1 + m2 + m3 + m4`.
-const CHAIN: [usize; WINDOW] = [3, 4, 1, 2, 0, 5];
+/// The order of the taps, and where the sums behind each are kept, [`COLUMN_0`] or a part: behind the last tap but one the
+/// registers hold column 0.
+const WHOLE: [(usize, usize); WINDOW] = [(3, 0), (4, 1), (1, 2), (2, 3), (0, COLUMN_0), (5, 4)];
+/// The same for narrow tiles.
+const NARROW: [(usize, usize); 4] = [(1, 0), (2, 1), (0, COLUMN_0), (5, 4)];
 /// Sums that are kept besides column 0.
 const PARTS: usize = 5;
+const COLUMN_0: usize = PARTS;
 /// Channels of a step.
 const STEP: usize = 4;
 
@@ -67,8 +71,10 @@ unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
     // SAFETY: `check` found a row's values and weights, and places for 4 columns; the parts are `P * GROUP` values each,
     // and written before they are read.
     unsafe {
-        multiply::<P>(row, parts, sums);
-        if neon_core::is_in_order() {
+        multiply::<P>(row, if row.narrow { &NARROW } else { &WHOLE }, parts, sums);
+        if row.narrow {
+            narrow_column(parts, sums, P * GROUP);
+        } else if neon_core::is_in_order() {
             last_columns::<true>(parts, sums, P * GROUP);
         } else {
             last_columns::<false>(parts, sums, P * GROUP);
@@ -110,27 +116,49 @@ unsafe fn last_columns<const IN_ORDER: bool>(parts: *const i32, sums: *mut i32, 
     }
 }
 
-/// The sums of `P` tiles in the order of [`CHAIN`]: the first five in the same registers, one behind the other, with a
-/// copy kept after each, so that the fifth is column 0; then those of tap 5 alone.
+/// Column 1 of `n` sums of narrow tiles, from the parts `m1`, `m1 + m2` and `m5`.
 ///
 /// # Safety
-/// The row is checked; `P` is its number of tiles; `5 * P * 8` places at `parts`, `P * 8` at `sums`.
+/// As for [`last_columns`].
+#[target_feature(enable = "neon")]
+unsafe fn narrow_column(parts: *const i32, sums: *mut i32, n: usize) {
+    for quad in (0..n).step_by(4) {
+        // SAFETY: the caller's promise.
+        let part = |i: usize| unsafe { neon::vld1q_s32(parts.add(i * n + quad)) };
+        let [m1, m12, m5] = [part(0), part(1), part(4)];
+        let y1 = neon::vsubq_s32(neon::vaddq_s32(neon::vshlq_n_s32::<1>(m1), m5), m12);
+        // SAFETY: the caller's promise.
+        unsafe { neon::vst1q_s32(sums.add(n + quad), y1) };
+    }
+}
+
+/// The sums of `P` tiles in the order of `chain`: all but the last in the same registers, one behind the other, with a
+/// copy kept after each; then those of tap 5 alone.
+///
+/// # Safety
+/// The row is checked; `chain` is [`WHOLE`] or [`NARROW`]; `P` is its number of tiles; `5 * P * 8` places at `parts`, `P * 8` at `sums`.
 #[target_feature(enable = "neon")]
 #[inline(never)] // the registers are the batch's own
-unsafe fn multiply<const P: usize>(row: &WinogradRow<'_>, parts: *mut i32, sums: *mut i32) {
+unsafe fn multiply<const P: usize>(
+    row: &WinogradRow<'_>,
+    chain: &[(usize, usize)],
+    parts: *mut i32,
+    sums: *mut i32,
+) {
     let (steps, n) = (row.channels / STEP, P * GROUP);
     let values = |tap: usize| row.values.as_ptr().wrapping_add(tap * row.tap_stride);
     let weights = |tap: usize| row.weights.as_ptr().wrapping_add(tap * row.channels * GROUP);
-    let kept = [0, 1, 2, 3, 5, 4].map(|i| if i == 5 { sums } else { parts.wrapping_add(i * n) });
     let mut acc = [[neon::vdupq_n_s32(0); 2]; P];
     // SAFETY: the caller's promise. Loads run a tile, or a step, ahead of multiplications; those behind the last step are
     // the first values and weights again.
     unsafe {
-        let mut x = values(CHAIN[0]);
-        let mut w = load_weights(weights(CHAIN[0]));
+        let first = chain[0].0;
+        let mut x = values(first);
+        let mut w = load_weights(weights(first));
         let mut next = load_post(&mut x);
-        for (i, kept) in kept.into_iter().enumerate() {
-            let (tap, then) = (CHAIN[i], CHAIN[(i + 1) % WINDOW]);
+        for (i, &(tap, kept)) in chain.iter().enumerate() {
+            let then = chain.get(i + 1).map_or(first, |next| next.0);
+            let kept = if kept == COLUMN_0 { sums } else { parts.add(kept * n) };
             // Behind the tiles' first halves of 8 channels come their second halves, from tile 0 on, and then the next 8.
             let ahead = |step: usize| match step + 1 {
                 next if next == steps => (values(then), weights(then)),
