@@ -100,21 +100,23 @@ impl Tiling {
         let room = room(l2);
         let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
         let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
-        // Between two looks at a value, the weights of up to two groups come by, and the pixels or sums that go in and out.
+        // Between two looks at a value, the other values come by, the weights of a group, and pixels: first those that
+        // values are made of, later those of one group, a line each.
         let stays = |per_tile: usize, beside: usize| room.saturating_sub(beside) / per_tile;
-        let (pixels, unit) =
-            (whole.pixels_of(1) + whole.outputs_of(1), 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
-        let by_band = |weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
+        let (line, unit) = (sizes.tile * sizes.tile * ALIGN, 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
+        let by_band = |pixels: usize, weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
         let most = MAX_BYTES / (rows.values_of(1) + rows.sums_of(1));
         let by_row = |beside: usize| {
             stays(rows.values_of(1) + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
         };
         let candidates = [
-            (by_band(all), false),
-            (by_band(2 * group), false),
+            (whole_batches(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
+            (by_band(whole.pixels_of(1).max(line), group), false),
             (by_row(rows.pixels_of(1)), true),
             (by_row(0), true),
         ];
+        // Whole batches, where that costs no weights: narrow ones load more of them a product.
+        let whole_batches = |band: usize| if band < MAX_BATCH { band } else { band / MAX_BATCH * MAX_BATCH };
         let cut = |(band, by_row): (usize, bool)| {
             let n_bands = n_tiles.div_ceil(band.max(1)).max(1);
             of(n_tiles.div_ceil(n_bands).max(1), by_row)
@@ -292,16 +294,6 @@ mod tests {
                         assert_eq!(t.bands(n_tiles).count(), 1, "layer {i} with {l2}: {t:?}");
                     }
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn tmp_print() {
-        for l2 in [512 << 10, 1 << 20] {
-            for (c, o, n) in VGG16 {
-                let t = tiling(c, o, n, l2, 1);
-                println!("{l2} {c}->{o} {n}: by_row {} band {} bands {} traffic {:.1} weights {:.1}", t.by_row, t.band, n.div_ceil(t.band), t.traffic(n, l2) as f64/1e6, t.weight_bytes() as f64/1e6);
             }
         }
     }

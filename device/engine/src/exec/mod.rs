@@ -24,7 +24,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use self::arithmetic::{Exact, Requantized};
 use crate::arena;
 use crate::error::EngineError;
-use crate::kernels::Kernel;
+use crate::kernels::{self, Kernel};
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
 use crate::pool::Executor;
 use crate::tiling::Tiling;
@@ -32,7 +32,7 @@ use crate::tiling::Tiling;
 /// What a caller may choose. No choice changes a result.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Cache that a band should fit, bytes.
+    /// Cache that a band should fit, bytes. By default that of the core, where it tells, else 512 KiB.
     pub l2_bytes: usize,
     /// Refuse networks that need a larger arena, bytes.
     pub max_arena_bytes: usize,
@@ -42,7 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { l2_bytes: 512 << 10, max_arena_bytes: 512 << 20, clock: None }
+        Self { l2_bytes: kernels::l2_bytes().unwrap_or(512 << 10), max_arena_bytes: 512 << 20, clock: None }
     }
 }
 

@@ -231,8 +231,9 @@ impl Context<'_, '_> {
     ) {
         for group in groups.clone() {
             for i in batches.clone() {
-                // To and fro: what the last group used last is still in the cache.
-                let forth = group % 2 == 0;
+                // By band values fit the cache: always forth, each is looked at again after the same time. By row, where not
+                // all may fit, to and fro: what the last group used last is still there.
+                let forth = !tiling.by_row || group % 2 == 0;
                 let batch = band.batch(if forth { i } else { batches.start + batches.end - 1 - i });
                 // By row, all units of the task are kept; by band, one after the other uses the same memory.
                 let before = (group - groups.start) * band.n_tiles + batch.before;

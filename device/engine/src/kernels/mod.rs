@@ -138,6 +138,14 @@ impl fmt::Display for Choices {
     }
 }
 
+/// Bytes of this core's second level cache, where the core tells.
+pub(crate) fn l2_bytes() -> Option<usize> {
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    return neon_core::l2_bytes();
+    #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+    None
+}
+
 /// Output channels of one group; packed weights are padded to whole groups.
 pub const GROUP: usize = 8;
 

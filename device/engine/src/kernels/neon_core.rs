@@ -1,4 +1,4 @@
-//! What core the kernels of the `neon` family run on, `neon_core`: in order, or out of order.
+//! What core the kernels of the `neon` family run on, `neon_core`: in order or out of order, and its cache.
 //!
 //! ```text
 //! MIDR_EL1   | implementer 31:24 | variant | architecture | part 15:4 | revision |      0x41, 0xd03: Cortex-A53
@@ -16,6 +16,20 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 const IN_ORDER: [u16; 6] = [0xd04, 0xd03, 0xd05, 0xd46, 0xd80, 0xd02];
 /// Arm's own cores.
 const ARM: u8 = 0x41;
+
+/// Bytes of the second level cache next to the core, where its maker leaves no choice, or boards agree: on a Cortex-A72 1 MiB
+/// for its cluster.
+pub(crate) fn l2_bytes() -> Option<usize> {
+    midr().and_then(l2_bytes_of)
+}
+
+fn l2_bytes_of(midr: u64) -> Option<usize> {
+    match ((midr >> 24) as u8, (midr >> 4) as u16 & 0xfff) {
+        (ARM, 0xd03) => Some(512 << 10),
+        (ARM, 0xd08) => Some(1 << 20),
+        _ => None,
+    }
+}
 
 /// Whether the core that first asked is an in-order one. No where nobody can tell.
 pub(super) fn is_in_order() -> bool {
@@ -93,6 +107,8 @@ mod tests {
         // Cortex-A53 r0p4, A55 r1p0, A72 r0p3, A76 r4p1; another maker's core with A53's number.
         let parts = [0x410f_d034, 0x411f_d050, 0x410f_d083, 0x414f_d0b1, 0x510f_d034];
         assert_eq!(parts.map(is_in_order_part), [true, true, false, false, false]);
+        let caches = [Some(512 << 10), None, Some(1 << 20), None, None];
+        assert_eq!(parts.map(l2_bytes_of), caches);
     }
 
     #[test]

@@ -88,7 +88,7 @@ unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
 /// `5 * n` parts, `4 * n` places at `sums`; `n` is a multiple of 4.
 #[target_feature(enable = "neon")]
 unsafe fn last_columns<const IN_ORDER: bool>(parts: *const i32, sums: *mut i32, n: usize) {
-    let [two, three, four, six, twelve] = [2, 3, 4, 6, 12].map(|factor| neon_core::factor_s32(factor));
+    let [two, three, four, minus_six, twelve] = [2, 3, 4, -6, 12].map(|factor| neon_core::factor_s32(factor));
     for quad in (0..n).step_by(4) {
         // SAFETY: the caller's promise.
         let part = |i: usize| unsafe { neon::vld1q_s32(parts.add(i * n + quad)) };
@@ -99,7 +99,7 @@ unsafe fn last_columns<const IN_ORDER: bool>(parts: *const i32, sums: *mut i32, 
             y2 = neon::vmlaq_s32(c12, c, three);
             let h = neon::vmlaq_s32(c1, m3, two);
             y1 = neon::vsubq_s32(neon::vshlq_n_s32::<1>(h), y2);
-            y3 = neon::vmlaq_s32(neon::vmlsq_s32(neon::vmlaq_s32(y1, m3, twelve), c, six), m5, four);
+            y3 = neon::vmlaq_s32(neon::vmlaq_s32(neon::vmlaq_s32(y1, m3, twelve), c, minus_six), m5, four);
         } else {
             y2 = neon::vaddq_s32(neon::vaddq_s32(c12, c), neon::vshlq_n_s32::<1>(c));
             let twice = neon::vshlq_n_s32::<1>(m3);
