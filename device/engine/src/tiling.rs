@@ -109,14 +109,14 @@ impl Tiling {
         let by_row = |beside: usize| {
             stays(rows.values_of(1) + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
         };
+        // Whole batches, where that costs no weights: narrow ones load more of them a product.
+        let whole_batches = |band: usize| if band < MAX_BATCH { band } else { band / MAX_BATCH * MAX_BATCH };
         let candidates = [
             (whole_batches(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
             (by_band(whole.pixels_of(1).max(line), group), false),
             (by_row(rows.pixels_of(1)), true),
             (by_row(0), true),
         ];
-        // Whole batches, where that costs no weights: narrow ones load more of them a product.
-        let whole_batches = |band: usize| if band < MAX_BATCH { band } else { band / MAX_BATCH * MAX_BATCH };
         let cut = |(band, by_row): (usize, bool)| {
             let n_bands = n_tiles.div_ceil(band.max(1)).max(1);
             of(n_tiles.div_ceil(n_bands).max(1), by_row)
