@@ -551,6 +551,7 @@ fn kernels_md_describes_these_files() {
         ("i8mm.rs", include_str!("../src/kernels/i8mm.rs")),
         ("avx2.rs", include_str!("../src/kernels/avx2.rs")),
         ("../winograd.rs", include_str!("../src/winograd.rs")),
+        ("neon_core.rs", include_str!("../src/kernels/neon_core.rs")),
         ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
         ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
         ("avx2_winograd.rs", include_str!("../src/kernels/avx2_winograd.rs")),

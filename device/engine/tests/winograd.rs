@@ -151,7 +151,8 @@ fn cut_tiles_are_24_times_two_outputs() {
         for row in (0..WINDOW).filter(|row| !short || !CUT_TAPS.contains(row)) {
             // Channel 0 alone, to output 0.
             let mut batch = Batch { narrow, ..Batch::new(r, 1, 8) };
-            (batch.values.fill(0), batch.weights.fill(0));
+            batch.values.fill(0);
+            batch.weights.fill(0);
             for (j, weight) in transform(columns.map(|c| c[row])).into_iter().enumerate() {
                 batch.values[j * batch.tap_stride] = taps[(6 * row + j) * w.tap_stride];
                 batch.weights[j * 8 * GROUP] = weight as i16;

@@ -198,14 +198,14 @@ unsafe fn first_step<const P: usize>(
     (w, next, x): (&mut [neon::int16x8_t; 4], &mut neon::int16x4_t, &mut *const i16),
     (next_x, next_w): (*const i16, *const i16),
 ) {
-    for p in 0..P {
+    for (p, acc) in acc.iter_mut().enumerate() {
         let values = *next;
         if p + 1 == P {
             *x = next_x;
         }
         // SAFETY: the caller's promise.
         *next = unsafe { load_post(x) };
-        acc[p] = first_products(w, values);
+        *acc = first_products(w, values);
     }
     // SAFETY: the caller's promise.
     *w = unsafe { load_weights(next_w) };
