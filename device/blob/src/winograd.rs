@@ -56,8 +56,8 @@ pub const fn start(bias: i32) -> i32 {
     bias.wrapping_mul(SCALE)
 }
 
-/// Weights of a row or column of the filter to 6 taps.
-fn transform([a, b, c]: [i32; 3]) -> [i32; WINDOW] {
+/// Weights of a row or column of the filter to 6 taps: `G w`.
+pub const fn transform([a, b, c]: [i32; 3]) -> [i32; WINDOW] {
     let (even, odd) = (a + 4 * c, 2 * b);
     [6 * a, 4 * (a + b + c), -4 * (a - b + c), even + odd, even - odd, 6 * c]
 }
@@ -129,9 +129,9 @@ pub fn s16_w36o8(outputs: usize, channels: usize, stored: usize, weights: &[i8])
     packed
 }
 
-/// The lowest and the highest accumulator of `filter` over all inputs, bias inside.
-#[cfg(feature = "write")]
-pub(crate) fn range(filter: &[i8], bias: i32) -> (i64, i64) {
+/// The lowest and the highest accumulator of `filter` over all inputs, bias inside. Exact Winograd needs both in
+/// [-[`LIMIT`], [`LIMIT`]).
+pub fn range(filter: &[i8], bias: i32) -> (i64, i64) {
     let magnitude = |sign: i64| filter.iter().map(|w| (sign * i64::from(*w)).max(0)).sum::<i64>();
     bounds(magnitude(1), magnitude(-1), bias)
 }

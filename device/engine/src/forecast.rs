@@ -79,7 +79,8 @@ pub struct BandForecast {
 }
 
 /// Plans `layers` as [`Engine::new`](crate::Engine::new) does with `options` and `n_threads`, and tells what the plan does.
-/// Traffic is that of a last cache of `cache_bytes`.
+/// Traffic is that of a last cache of `cache_bytes`. `picture_tiles`: the kernel runs 3x3 filters over a picture as exact
+/// Winograd ([`Kernel::has_fast_picture_tiles`](crate::kernels::Kernel::has_fast_picture_tiles)).
 pub fn forecast(
     scheme: Scheme,
     input: Shape,
@@ -87,8 +88,11 @@ pub fn forecast(
     options: &Options,
     n_threads: usize,
     cache_bytes: usize,
+    picture_tiles: bool,
 ) -> Forecast {
-    let plan = plan::plan(scheme, input, layers, options.l2_bytes, n_threads);
+    let is_3x3 = layers.first().is_some_and(|l| matches!(l.op, LayerOp::Conv { kernel: 3, .. }));
+    let network = (layers, picture_tiles && is_3x3 && scheme.is_int8());
+    let plan = plan::plan(scheme, input, network, options.l2_bytes, n_threads);
     let mut forecasts = vec![LayerForecast::default(); layers.len()];
     for step in &plan.steps {
         let tiling = plan.tilings.get(step.layer_idx).copied().flatten();

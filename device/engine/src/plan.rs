@@ -171,12 +171,12 @@ fn blocks(layers: &[Layer<'_>]) -> Vec<core::ops::Range<usize>> {
 }
 
 /// Walks one block in bands of `band_rows`: hands every step to `step` and gives the windows, with the rows each
-/// needs.
+/// needs. `from_picture`: its first layer runs as [`Sizes::EXACT`], whatever its weights.
 fn walk(
     layers: &[Layer<'_>],
     first_layer: usize,
     [source, target]: [Buffer; 2],
-    band_rows: usize,
+    (band_rows, from_picture): (usize, bool),
     mut step: impl FnMut(Step),
 ) -> Vec<Buffer> {
     let n = layers.len();
@@ -196,7 +196,7 @@ fn walk(
         let mut ends = vec![0; n];
         ends[n - 1] = (produced[n - 1] + band_rows).min(height(n - 1));
         for i in (0..n).rev() {
-            if let Some(sizes) = Sizes::of(&layers[i]) {
+            if let Some(sizes) = sizes_of(&layers[i], i == 0 && from_picture) {
                 // Whole tiles, but at the lower edge.
                 ends[i] = ends[i].next_multiple_of(sizes.tile).min(height(i));
             }
@@ -248,14 +248,23 @@ fn walk(
     windows
 }
 
+fn sizes_of(layer: &Layer<'_>, from_picture: bool) -> Option<Sizes> {
+    if from_picture { Some(Sizes::EXACT) } else { Sizes::of(layer) }
+}
+
 /// How each Winograd layer of a block cuts its tiles: for the most rows that one of its steps has.
-fn tilings(layers: &[Layer<'_>], most_rows: &[usize], l2: usize, n_threads: usize) -> Vec<Option<Tiling>> {
-    let tiling = |(layer, rows): (&Layer<'_>, &usize)| {
-        let sizes = Sizes::of(layer)?;
+fn tilings(
+    layers: &[Layer<'_>],
+    most_rows: &[usize],
+    from_picture: bool,
+    (l2, n_threads): (usize, usize),
+) -> Vec<Option<Tiling>> {
+    let tiling = |(i, (layer, rows)): (usize, (&Layer<'_>, &usize))| {
+        let sizes = sizes_of(layer, i == 0 && from_picture)?;
         let n_tiles = sizes.n_tiles(*rows, layer.output.width as usize);
         Some(Tiling::new(sizes, layer, n_tiles, l2, n_threads))
     };
-    layers.iter().zip(most_rows).map(tiling).collect()
+    layers.iter().zip(most_rows).enumerate().map(tiling).collect()
 }
 
 /// Bytes of the largest copy in blocks that a block makes of an input, with at most so many rows a step.
@@ -288,7 +297,7 @@ pub(crate) fn traffic(
     let weights: usize = layers.iter().map(weight_bytes).sum();
     let at_work =
         windows.iter().map(Buffer::len).sum::<usize>() + maps.iter().sum::<usize>() / n_bands + copies;
-    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.values_bytes() + t.sums_bytes() };
+    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.at_work() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
     let stay = weights + at_work + scratch <= l2;
     // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
@@ -317,8 +326,15 @@ pub(crate) fn traffic(
     layers.iter().zip(tilings).enumerate().map(of_layer).collect()
 }
 
-/// Plans a network. `l2` is the cache, in bytes, that a band should fit.
-pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize, n_threads: usize) -> Plan {
+/// Plans a network. `l2` is the cache, in bytes, that a band should fit; `first` says that the first layer's weights are
+/// made for exact Winograd when the network is loaded.
+pub(crate) fn plan(
+    scheme: Scheme,
+    input: Shape,
+    (layers, first): (&[Layer<'_>], bool),
+    l2: usize,
+    n_threads: usize,
+) -> Plan {
     let value_size = if scheme.is_int8() { 1 } else { 4 };
     let mut picture = map(input, input.channels as usize, layers.first(), value_size);
     let (mut steps, mut plans, mut all_tilings) = (Vec::new(), Vec::new(), Vec::new());
@@ -328,6 +344,7 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
     let mut regions: Vec<(usize, Buffer, Buffer, Vec<Buffer>)> = Vec::new();
     for range in blocks(layers) {
         let block = &layers[range.clone()];
+        let from_picture = first && range.start == 0;
         let shape = layers[range.end - 1].output;
         // Logits need the whole accumulator.
         let is_logits = range.end == layers.len() && matches!(block[0].op, LayerOp::Dense(_));
@@ -340,11 +357,11 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
             .map(|n_bands| {
                 let band_rows = rows.div_ceil(n_bands);
                 let mut most_rows = vec![0; block.len()];
-                let windows = walk(block, range.start, [source, target], band_rows, |step| {
+                let windows = walk(block, range.start, [source, target], (band_rows, from_picture), |step| {
                     let most = &mut most_rows[step.layer_idx - range.start];
                     *most = step.n_rows.max(*most);
                 });
-                let tilings = tilings(block, &most_rows, l2, n_threads);
+                let tilings = tilings(block, &most_rows, from_picture, (l2, n_threads));
                 let maps = ([source.len(), target.len()], copies(layers, range.start, &most_rows));
                 let traffic = traffic(block, &windows, &tilings, maps, n_bands, l2);
                 (traffic.iter().map(|t| t.weights + t.maps).sum::<usize>(), band_rows, tilings)
@@ -353,7 +370,8 @@ pub(crate) fn plan(scheme: Scheme, input: Shape, layers: &[Layer<'_>], l2: usize
         let Some((_, band_rows, tilings)) = best else { continue };
         all_tilings.extend(tilings);
         let first_step = steps.len();
-        let windows = walk(block, range.start, [source, target], band_rows, |step| steps.push(step));
+        let windows =
+            walk(block, range.start, [source, target], (band_rows, from_picture), |step| steps.push(step));
         let window_bytes: usize = windows.iter().map(Buffer::len).sum();
         plans.push(BlockPlan {
             first_layer: range.start,

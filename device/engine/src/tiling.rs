@@ -82,6 +82,8 @@ pub(crate) struct Tiling {
     pub(crate) by_row: bool,
     /// Threads to have tasks for.
     n_threads: usize,
+    /// Batches of a band besides those of 12 tiles: at ragged edges there are up to three more shapes of tiles.
+    n_edges: usize,
 }
 
 /// What may be counted on of a cache: its sets do not fill evenly.
@@ -94,22 +96,29 @@ impl Tiling {
     pub(crate) fn new(sizes: Sizes, layer: &Layer<'_>, n_tiles: usize, l2: usize, n_threads: usize) -> Self {
         let channels = padded(layer.input.channels) as usize;
         let n_groups = padded(layer.output.channels) as usize / GROUP;
-        let of = |band: usize, by_row| Self { sizes, channels, n_groups, band, by_row, n_threads };
+        let ragged = |n: u32| usize::from((1..=2).contains(&(n as usize % sizes.tile)));
+        let n_edges = match sizes == Sizes::EXACT {
+            true => (1 + ragged(layer.output.width)) * (1 + ragged(layer.output.height)) - 1,
+            false => 0,
+        };
+        let of = |band: usize, by_row| Self { sizes, channels, n_groups, band, by_row, n_threads, n_edges };
         let room = room(l2);
         let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
         let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
-        // Between two looks at a value, the weights of up to two groups come by, and the pixels or sums that go in and out.
+        // Between two looks at a value, the other values come by, the weights of a group, and pixels: first those that
+        // values are made of, later those of one group, a line each.
         let stays = |per_tile: usize, beside: usize| room.saturating_sub(beside) / per_tile;
-        let (pixels, unit) =
-            (whole.pixels_of(1) + whole.outputs_of(1), 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
-        let by_band = |weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
+        let (line, unit) = (sizes.tile * sizes.tile * ALIGN, 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
+        let by_band = |pixels: usize, weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
         let most = MAX_BYTES / (rows.values_of(1) + rows.sums_of(1));
         let by_row = |beside: usize| {
             stays(rows.values_of(1) + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
         };
+        // Whole batches, where that costs no weights: narrow ones load more of them a product.
+        let whole_batches = |band: usize| if band < MAX_BATCH { band } else { band / MAX_BATCH * MAX_BATCH };
         let candidates = [
-            (by_band(all), false),
-            (by_band(2 * group), false),
+            (whole_batches(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
+            (by_band(whole.pixels_of(1).max(line), group), false),
             (by_row(rows.pixels_of(1)), true),
             (by_row(0), true),
         ];
@@ -159,7 +168,7 @@ impl Tiling {
     pub(crate) fn n_batches(&self, n_tiles: usize) -> usize {
         let fewest = n_tiles.div_ceil(MAX_BATCH);
         let even = fewest.next_multiple_of(self.n_threads.max(1));
-        if !self.by_row && n_tiles / even >= MAX_BATCH / 2 { even } else { fewest }
+        if !self.by_row && even > 0 && n_tiles / even >= MAX_BATCH / 2 { even } else { fewest }
     }
 
     /// Tasks of a band of `n_batches`: `(parts of the groups, parts of the batches)`. Batches only, as long as there is
@@ -191,27 +200,44 @@ impl Tiling {
         self.n_threads.clamp(1, MAX_SLOTS)
     }
 
-    /// Sums of a task of a band of `n_batches` batches of at most `widest` tiles.
-    pub(crate) fn task_len(&self, n_batches: usize, widest: usize) -> usize {
-        let unit = self.unit_len(widest);
-        if self.by_row { unit * n_batches * self.n_groups.div_ceil(self.parts(n_batches).0) } else { unit }
+    /// Sums of a task of a band of `n_tiles` in `n_batches` batches of at most `widest` tiles.
+    pub(crate) fn task_len(&self, n_tiles: usize, n_batches: usize, widest: usize) -> usize {
+        match self.by_row {
+            true => self.unit_len(n_tiles) * self.n_groups.div_ceil(self.parts(n_batches).0),
+            false => self.unit_len(widest),
+        }
     }
 
     /// Bytes of all values, a multiple of a cache line.
     pub(crate) fn values_bytes(&self) -> usize {
-        let n_batches = self.n_batches(self.band);
-        (self.sizes.value * n_batches * self.batch_len(self.band.div_ceil(n_batches))).next_multiple_of(ALIGN)
+        let (n_batches, widest) = self.batches();
+        (self.sizes.value * n_batches * self.batch_len(widest)).next_multiple_of(ALIGN)
     }
 
     /// Bytes of all sums.
     pub(crate) fn sums_bytes(&self) -> usize {
-        let n_batches = self.n_batches(self.band);
+        let (n_batches, _) = self.batches();
+        let n = if self.by_row { self.parts(n_batches).0 } else { self.n_slots() };
         // Band by band, a smaller band may have a wider batch.
-        let (n, widest) = match self.by_row {
-            true => (self.parts(n_batches).0, self.band.div_ceil(n_batches)),
-            false => (self.n_slots(), self.band.min(MAX_BATCH)),
-        };
-        4 * n * self.task_len(n_batches, widest)
+        4 * n * self.task_len(self.band, n_batches, self.band.min(MAX_BATCH))
+    }
+
+    /// Most batches of a band, and most tiles of one of so many.
+    fn batches(&self) -> (usize, usize) {
+        if self.n_edges == 0 {
+            let n_batches = self.n_batches(self.band);
+            return (n_batches, self.band.div_ceil(n_batches));
+        }
+        // Whole tiles may be in up to `n_threads - 1` batches more than there must be, but in none of less than half the
+        // widest; each other shape adds one that is not full.
+        let fewest = self.band.div_ceil(MAX_BATCH);
+        let even = (fewest + self.n_threads).min(self.band / (MAX_BATCH / 2)).max(fewest);
+        (even + self.n_edges, self.band.min(MAX_BATCH))
+    }
+
+    /// Bytes of values and sums that are in use: memory may hold more, for edges.
+    pub(crate) fn at_work(&self) -> usize {
+        self.values_of(self.band) + self.sums_bytes()
     }
 
     /// Sums of one group times one batch.
@@ -254,7 +280,7 @@ mod tests {
     use vgg_edge_blob::winograd::TAPS;
     use vgg_edge_blob::{Padding, Quantization, Shape};
 
-    /// Only the channels of a layer matter here.
+    /// Only the channels of a layer matter here, and that its map is ragged.
     fn tiling(channels: u32, outputs: u32, n_tiles: usize, l2: usize, n_threads: usize) -> Tiling {
         tiling_of(Sizes::EXACT, channels, outputs, n_tiles, l2, n_threads)
     }
@@ -267,7 +293,7 @@ mod tests {
         l2: usize,
         n_threads: usize,
     ) -> Tiling {
-        let shape = |channels| Shape { height: 1, width: 1, channels };
+        let shape = |channels| Shape { height: 1, width: 2, channels };
         let quant = Quantization { scale: 1.0, zero_point: 0 };
         let layer = Layer {
             name: "",
@@ -302,7 +328,7 @@ mod tests {
                 for (i, (channels, outputs, n_tiles)) in VGG16.into_iter().enumerate() {
                     let t = tiling(channels, outputs, n_tiles, l2, n_threads);
                     let weights = (channels * outputs) as usize * TAPS * 2;
-                    let (values, sums) = (t.values_bytes(), t.sums_bytes());
+                    let (values, sums) = (t.values_of(t.band), t.sums_bytes());
                     assert!(values + sums <= MAX_BYTES + MAX_BYTES / 8, "layer {i}: {t:?}");
                     if t.by_row {
                         assert!(i >= 2, "layer {i} with {l2}: {t:?}");
@@ -337,13 +363,14 @@ mod tests {
         for l2 in [1, 100 << 10, 1 << 20] {
             for n_threads in [1, 2, 3, 4, 100] {
                 let t = tiling_of(sizes, channels, outputs, n_tiles, l2, n_threads);
-                for n in (1..=t.band).rev().take(40).chain(1..=t.band.min(40)) {
-                    let n_batches = t.n_batches(n);
-                    let widest = n.div_ceil(n_batches);
+                let all = (1..=t.band).rev().take(40).chain(1..=t.band.min(40));
+                for (n, at_edge) in all.flat_map(|n| (0..=t.n_edges).map(move |edges| (n, edges))) {
+                    let n_batches = t.n_batches(n) + at_edge;
+                    let widest = if at_edge == 0 { n.div_ceil(n_batches) } else { n.min(MAX_BATCH) };
                     let (of_groups, of_batches) = t.parts(n_batches);
                     let owners = if t.by_row { of_groups } else { t.n_slots() };
                     assert!(!t.by_row || of_batches == 1);
-                    let sums = 4 * owners * t.task_len(n_batches, widest);
+                    let sums = 4 * owners * t.task_len(n, n_batches, widest);
                     assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
                     assert!(sizes.value * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n}");
                 }

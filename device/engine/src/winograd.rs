@@ -20,6 +20,26 @@ use crate::kernels::{GROUP, Requant};
 /// Most tiles of a batch: 12 times 8 i32 sums fill 24 of Arm's 32 vector registers.
 pub const MAX_BATCH: usize = 12;
 
+/// Taps, down and across, that a [`Cut`] tile does not have.
+pub const CUT_TAPS: Range<usize> = 3..5;
+
+/// What is left of a tile at an edge, where one or two of its rows or columns are in the map: F(2,3) in that direction,
+/// on the taps 0, 1, 2 and 5 of the same weights.
+///
+/// ```text
+///      4  0 -4  0
+/// B =  0  3  3  0        A =  1  1  1  0        24 times two outputs, as F(4,3) gives 24 times four
+///      0  3 -3  0             0  1 -1  1
+///      0 -4  0  4
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// No rows 3 and 4 of taps.
+    pub short: bool,
+    /// No columns 3 and 4 of taps.
+    pub narrow: bool,
+}
+
 /// The 6x6 pixels of one tile, and where its taps go.
 #[derive(Clone, Debug)]
 pub struct WinogradInput<'a> {
@@ -33,6 +53,9 @@ pub struct WinogradInput<'a> {
     pub channels: usize,
     /// Rows of taps to compute, within `0..6`.
     pub tap_rows: Range<usize>,
+    /// Taps that the tile does not have: their places stay as they are. Where the kernel
+    /// [has cut tiles](crate::kernels::Kernel::has_cut_tiles).
+    pub cut: Cut,
     /// Channel `c` of tap `(i, j)` becomes `taps[t * tap_stride + c / 8 * group_stride + c % 8]`, with
     /// `t = 6 * (i - tap_rows.start) + j`.
     pub tap_stride: usize,
@@ -43,16 +66,19 @@ pub struct WinogradInput<'a> {
 /// One row of 6 taps of a batch of tiles times one group of 8 output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradRow<'a> {
-    /// Transformed input: tap `j` is `[channels / 8][n_tiles][8]` from `values[j * tap_stride]` on.
+    /// Transformed input: tap `j` is `[channels / 8][n_tiles][8]` from `values[j * tap_stride]` on. Of a last group of 4
+    /// channels, the other places do not count.
     pub values: &'a [i16],
     /// Values between taps.
     pub tap_stride: usize,
     /// Tiles, 1 to [`MAX_BATCH`].
     pub n_tiles: usize,
-    /// Input channels, a multiple of 8.
+    /// Input channels, a multiple of 4.
     pub channels: usize,
     /// Transformed weights, `[6 taps][channels][8]`.
     pub weights: &'a [i16],
+    /// All tiles are without the taps of [`CUT_TAPS`]; columns 2 and 3 of the sums then have no meaning.
+    pub narrow: bool,
 }
 
 /// The column sums of one tile and one group of 8 output channels, and where its pixels go.
@@ -67,6 +93,8 @@ pub struct WinogradOutput<'a> {
     pub bias: &'a [i32; GROUP],
     /// The requantization of the group.
     pub requant: Requant<'a>,
+    /// The tile is without the rows of taps of [`CUT_TAPS`]; no more than 2 of its rows are in the map.
+    pub short: bool,
     /// Rows of the tile that are in the map, 1 to 4.
     pub n_rows: usize,
     /// Columns of the tile that are in the map, 1 to 4.
@@ -101,10 +129,16 @@ impl WinogradRow<'_> {
     /// Checks every extent against its slice, as for [`WinogradInput`].
     pub(crate) fn check(&self, sums: &[i32]) {
         let Self { n_tiles, channels, tap_stride, .. } = *self;
-        check_channels(channels);
+        assert!(
+            channels > 0 && channels.is_multiple_of(GROUP / 2),
+            "{channels} channels, expected a multiple of {}",
+            GROUP / 2
+        );
         assert!((1..=MAX_BATCH).contains(&n_tiles), "{n_tiles} tiles, expected 1 to {MAX_BATCH}");
         let last_tap = (WINDOW - 1).checked_mul(tap_stride);
-        let end = last_tap.zip(channels.checked_mul(n_tiles)).and_then(|(tap, n)| tap.checked_add(n));
+        let end = last_tap
+            .zip(channels.next_multiple_of(GROUP).checked_mul(n_tiles))
+            .and_then(|(tap, n)| tap.checked_add(n));
         check_end("values", self.values.len(), end);
         check_end("weights", self.weights.len(), channels.checked_mul(WINDOW * GROUP));
         check_end("sums", sums.len(), Some(TILE * n_tiles * GROUP));
@@ -118,6 +152,7 @@ impl WinogradOutput<'_> {
         let inside = |n: usize| (1..=TILE).contains(&n);
         let side = "expected 1 to 4 a side";
         assert!(inside(n_rows) && inside(n_columns), "tile of {n_rows}x{n_columns}, {side}");
+        assert!(!self.short || n_rows <= 2, "short tile of {n_rows} rows, expected 1 or 2");
         let end = (WINDOW * TILE - 1).checked_mul(self.column_stride).and_then(|n| n.checked_add(GROUP));
         check_end("sums", self.sums.len(), end);
         let last_row = (n_rows - 1).checked_mul(row_stride);

@@ -236,7 +236,9 @@ fn early_blocks_run_in_bands_that_fit_the_cache() {
     let bytes = blob_bytes(&model(&mut Random(SEED), Scheme::Int8, input, &parts));
     let blob = Blob::parse(bytes.as_slice()).unwrap();
     let kernel = kernels::available().last().unwrap();
-    let engine = Engine::new(&blob, kernel, &Serial, Options::default()).unwrap();
+    // The default follows the core.
+    let options = Options { l2_bytes: 512 << 10, ..Options::default() };
+    let engine = Engine::new(&blob, kernel, &Serial, options).unwrap();
     let block = engine.blocks()[0];
     assert_eq!((block.n_layers, block.n_bands > 10), (3, true), "{block:?}");
     assert!(block.window_bytes < 256 << 10, "{block:?}");

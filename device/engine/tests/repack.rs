@@ -162,7 +162,6 @@ fn what_is_not_exact_stays_as_it_is() {
     let new = network();
     let picture = picture(&new);
     let twin = blob_bytes(&winograd_twin(new));
-    let scalar = kernels::by_name("scalar").unwrap();
     let taps = changed(
         &twin,
         |w| match w {
@@ -180,8 +179,9 @@ fn what_is_not_exact_stays_as_it_is() {
         |bytes| bytes[4..8].copy_from_slice(&(1i32 << 25).to_le_bytes()),
     );
     for (bytes, what) in [(taps, "tap"), (bias, "bias")] {
-        let (expected, _) = run(&bytes, scalar, &Serial, false, &picture);
         for kernel in kernels::available() {
+            // Not what `scalar` gives: kernels that cut tiles at edges leave taps out.
+            let (expected, _) = run(&bytes, kernel, &Serial, false, &picture);
             let (logits, repacked) = run(&bytes, kernel, &Serial, true, &picture);
             assert_eq!(logits, expected, "{what}, {}", kernel.name());
             let taps = repacked.iter().filter(|layer| layer.from == Layout::S16W36O8);

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use support::{Part, Random, blob_bytes, int8_logits, model, winograd_twin};
 use vgg_edge_blob::requant::requantize;
-use vgg_edge_blob::winograd::{LIMIT, TAPS, TILE, WINDOW};
+use vgg_edge_blob::winograd::{LIMIT, TAPS, TILE, WINDOW, transform};
 use vgg_edge_blob::{Blob, NewLinear, NewModel, NewOp, NewWeights, Scheme, Shape};
 use vgg_edge_engine::kernels::{
-    GROUP, Kernel, MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradRow, available, by_name,
-    variant,
+    CUT_TAPS, Cut, GROUP, Kernel, MAX_BATCH, Requant, WinogradInput, WinogradOutput, WinogradRow, available,
+    by_name, variant,
 };
 use vgg_edge_engine::pool::{Executor, Pool, Serial};
 use vgg_edge_engine::{Engine, Options};
@@ -67,6 +67,7 @@ struct Window {
     columns: [usize; WINDOW],
     channels: usize,
     tap_rows: std::ops::Range<usize>,
+    cut: Cut,
     tap_stride: usize,
     group_stride: usize,
 }
@@ -79,23 +80,25 @@ impl Window {
         let input = (0..len).map(|_| value(r)).collect();
         let (group_stride, gap) = (GROUP * r.range(1, 12) as usize, r.range(0, 40) as usize);
         let tap_stride = channels / GROUP * group_stride + gap;
-        Self { input, rows, columns, channels, tap_rows: 0..WINDOW, tap_stride, group_stride }
+        let (tap_rows, cut) = (0..WINDOW, Cut::default());
+        Self { input, rows, columns, channels, tap_rows, cut, tap_stride, group_stride }
     }
 
     fn taps(&self, kernel: &dyn Kernel) -> Vec<i16> {
         let last_group = (self.channels / GROUP - 1) * self.group_stride;
         let n_taps = self.tap_rows.len() * WINDOW;
         let mut taps = vec![0x5a5a; (n_taps - 1) * self.tap_stride + last_group + GROUP];
-        let &Self { ref input, rows, columns, channels, tap_stride, group_stride, .. } = self;
+        let &Self { ref input, rows, columns, channels, cut, tap_stride, group_stride, .. } = self;
         let tap_rows = self.tap_rows.clone();
-        let window = WinogradInput { input, rows, columns, channels, tap_rows, tap_stride, group_stride };
+        let window =
+            WinogradInput { input, rows, columns, channels, tap_rows, cut, tap_stride, group_stride };
         kernel.winograd_input(&window, &mut taps);
         taps
     }
 
     fn check(&self) {
         let expected = self.taps(scalar());
-        for kernel in available() {
+        for kernel in available().filter(|kernel| self.cut == Cut::default() || kernel.has_cut_tiles()) {
             same(kernel, "taps", &self.taps(kernel), &expected);
         }
     }
@@ -127,6 +130,60 @@ fn input_any_channels_and_strides() {
     for channels in (8..=72).step_by(8) {
         for _ in 0..8 {
             Window::new(r, channels, |r| r.range(-128, 127) as i8).check();
+        }
+    }
+}
+
+/// `scalar` against a plain sum: a cut tile's outputs, as what it is without the missing taps.
+#[test]
+fn cut_tiles_are_24_times_two_outputs() {
+    let r = &mut random();
+    for (short, narrow) in [(false, true), (true, false), (true, true)] {
+        let filter: [[i64; 3]; 3] = core::array::from_fn(|_| core::array::from_fn(|_| r.range(-127, 127)));
+        let weights = |w: [i64; 3]| transform(w.map(|w| w as i32));
+        let columns: [[i32; 6]; 3] = core::array::from_fn(|x| weights([0, 1, 2].map(|y| filter[y][x])));
+        let mut w = Window::new(r, 8, |r| r.range(-128, 127) as i8);
+        w.cut = Cut { short, narrow };
+        let taps = w.taps(scalar());
+        let mut tile = Tile { short, bias: [0; GROUP], ..Tile::new(r) };
+        tile.sums = vec![0x0bad_cafe; 24 * tile.column_stride];
+        let (n_rows, n_columns) = (if short { 2 } else { 4 }, if narrow { 2 } else { 4 });
+        for row in (0..WINDOW).filter(|row| !short || !CUT_TAPS.contains(row)) {
+            // Channel 0 alone, to output 0.
+            let mut batch = Batch { narrow, ..Batch::new(r, 1, 8) };
+            batch.values.fill(0);
+            batch.weights.fill(0);
+            for (j, weight) in transform(columns.map(|c| c[row])).into_iter().enumerate() {
+                batch.values[j * batch.tap_stride] = taps[(6 * row + j) * w.tap_stride];
+                batch.weights[j * 8 * GROUP] = weight as i16;
+            }
+            for (x, sum) in batch.sums(scalar()).chunks(GROUP).take(n_columns).enumerate() {
+                tile.sums[(row * TILE + x) * tile.column_stride] = sum[0];
+            }
+        }
+        (tile.multiplier, tile.shift, tile.zero_point) = ([i32::MAX; GROUP], [13; GROUP], 0);
+        let words = tile.pixels(scalar(), n_rows, n_columns);
+        for (y, x) in (0..n_rows).flat_map(|y| (0..n_columns).map(move |x| (y, x))) {
+            let product = |t: usize| {
+                filter[t / 3][t % 3] * i64::from(w.input[w.rows[y + t / 3] + w.columns[x + t % 3]])
+            };
+            let acc: i64 = (0..9).map(product).sum();
+            let expected = requantize(acc as i32, i32::MAX, 13, 0);
+            let found = words[y * tile.row_stride + x * tile.pixel_stride] as i8;
+            assert_eq!(found, expected, "({y}, {x}), short {short}, narrow {narrow}");
+        }
+    }
+}
+
+#[test]
+fn input_cut_tiles() {
+    let r = &mut random();
+    for (short, narrow) in [(false, true), (true, false), (true, true)] {
+        for (first, end) in [(0, 6), (0, 1), (1, 2), (2, 3), (5, 6), (1, 4), (2, 6)] {
+            let mut w =
+                Window::new(r, 24, |r| if r.range(0, 3) == 0 { -128 } else { r.range(-128, 127) as i8 });
+            (w.cut, w.tap_rows) = (Cut { short, narrow }, first..end);
+            w.check();
         }
     }
 }
@@ -170,30 +227,34 @@ struct Batch {
     tap_stride: usize,
     values: Vec<i16>,
     weights: Vec<i16>,
+    narrow: bool,
 }
 
 impl Batch {
     fn new(r: &mut Random, n_tiles: usize, channels: usize) -> Self {
         let tap_stride = n_tiles * channels + r.range(0, 40) as usize;
-        let n_values = 5 * tap_stride + n_tiles * channels;
+        let n_values = 5 * tap_stride + n_tiles * channels.next_multiple_of(GROUP);
         let values = (0..n_values).map(|_| r.range(-12800, 12800) as i16).collect();
         let weights = (0..6 * channels * GROUP).map(|_| r.range(-18288, 18288) as i16).collect();
-        Self { n_tiles, channels, tap_stride, values, weights }
+        Self { n_tiles, channels, tap_stride, values, weights, narrow: false }
     }
 
     fn sums(&self, kernel: &dyn Kernel) -> Vec<i32> {
-        let &Self { n_tiles, channels, tap_stride, ref values, ref weights } = self;
+        let &Self { n_tiles, channels, tap_stride, ref values, ref weights, narrow } = self;
         let n = 4 * n_tiles * GROUP;
         let mut sums = vec![0x5a5a_5a5a; n + GROUP];
-        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, &mut sums);
+        let row = WinogradRow { values, tap_stride, n_tiles, channels, weights, narrow };
+        kernel.winograd_row(&row, &mut sums);
         assert!(sums[n..].iter().all(|s| *s == 0x5a5a_5a5a), "{}", kernel.name());
+        // Columns 2 and 3 of narrow tiles have no meaning.
+        sums.truncate(if narrow { n / 2 } else { n });
         sums
     }
 
     fn check(&self) {
         let expected = self.sums(scalar());
-        for kernel in available() {
-            let what = format!("{} tiles, {} channels", self.n_tiles, self.channels);
+        for kernel in available().filter(|kernel| !self.narrow || kernel.has_cut_tiles()) {
+            let what = format!("{} tiles, {} channels, narrow {}", self.n_tiles, self.channels, self.narrow);
             same(kernel, &what, &self.sums(kernel), &expected);
         }
     }
@@ -219,8 +280,11 @@ fn row_every_batch_and_depth() {
     let r = &mut random();
     for n_tiles in 1..=MAX_BATCH {
         // 512 channels of 9 taps are accumulators of 4608 products.
-        for channels in [8, 16, 24, 32, 40, 64, 136, 512] {
-            Batch::new(r, n_tiles, channels).check();
+        for channels in [4, 8, 12, 16, 20, 24, 32, 40, 64, 136, 512] {
+            let mut batch = Batch::new(r, n_tiles, channels);
+            batch.check();
+            batch.narrow = true;
+            batch.check();
         }
     }
 }
@@ -249,6 +313,7 @@ struct Tile {
     multiplier: [i32; GROUP],
     shift: [i32; GROUP],
     zero_point: i8,
+    short: bool,
     row_stride: usize,
     pixel_stride: usize,
 }
@@ -263,6 +328,7 @@ impl Tile {
             multiplier: core::array::from_fn(|_| r.range(1 << 30, (1 << 31) - 1) as i32),
             shift: core::array::from_fn(|_| r.range(14, 20) as i32),
             zero_point: r.range(-128, 127) as i8,
+            short: false,
             row_stride: 4 * 9 + r.range(0, 9) as usize,
             pixel_stride: r.range(1, 9) as usize,
         }
@@ -280,6 +346,7 @@ impl Tile {
                 shift: &self.shift,
                 zero_point: self.zero_point,
             },
+            short: self.short,
             n_rows,
             n_columns,
             words: &words[..len],
@@ -290,11 +357,12 @@ impl Tile {
     }
 
     fn check(&self) {
-        for (n_rows, n_columns) in (1..=TILE).flat_map(|y| (1..=TILE).map(move |x| (y, x))) {
+        let rows = if self.short { 1..=2 } else { 1..=TILE };
+        for (n_rows, n_columns) in rows.flat_map(|y| (1..=TILE).map(move |x| (y, x))) {
             let expected = self.pixels(scalar(), n_rows, n_columns);
             assert_eq!(expected[expected.len() - 1], CANARY);
-            for kernel in available() {
-                let what = format!("tile of {n_rows}x{n_columns}");
+            for kernel in available().filter(|kernel| !self.short || kernel.has_cut_tiles()) {
+                let what = format!("tile of {n_rows}x{n_columns}, short {}", self.short);
                 same(kernel, &what, &self.pixels(kernel, n_rows, n_columns), &expected);
             }
         }
@@ -345,8 +413,8 @@ fn output_scalar_is_the_matrix() {
 #[test]
 fn output_every_part_of_a_tile() {
     let r = &mut random();
-    for _ in 0..20 {
-        Tile::new(r).check();
+    for i in 0..20 {
+        Tile { short: i % 2 == 1, ..Tile::new(r) }.check();
     }
 }
 
@@ -361,6 +429,8 @@ fn output_extremes() {
                 (tile.multiplier, tile.shift) = ([multiplier; GROUP], [shift; GROUP]);
                 (tile.bias, tile.zero_point) = ([sum; GROUP], zero_point);
                 tile.check();
+                tile.short = true;
+                tile.check();
             }
         }
     }
@@ -372,9 +442,9 @@ fn short_slices_and_bad_extents_panic() {
     let w = Window::new(r, 8, |_| 0);
     let input = w.input.as_slice();
     let (rows, columns) = (w.rows, w.columns);
-    let tap_rows = 0..WINDOW;
-    let window =
-        WinogradInput { input, rows, columns, channels: 8, tap_rows, tap_stride: 8, group_stride: 8 };
+    let (tap_rows, cut, channels) = (0..WINDOW, Cut::default(), 8);
+    let (tap_stride, group_stride) = (8, 8);
+    let window = WinogradInput { input, rows, columns, channels, tap_rows, cut, tap_stride, group_stride };
     let with = |tap_rows| WinogradInput { tap_rows, ..window.clone() };
     let bad: [(WinogradInput<'_>, usize, &str); 7] = [
         (WinogradInput { input: &input[1..], ..window.clone() }, TAPS * 8, "input has"),
@@ -386,7 +456,8 @@ fn short_slices_and_bad_extents_panic() {
         (with(3..7), TAPS * 8, "rows 3..7 of taps, expected some of 0..6"),
     ];
     let (values, weights) = ([0; 96], [0; 384]);
-    let row = WinogradRow { values: &values, tap_stride: 16, n_tiles: 2, channels: 8, weights: &weights };
+    let (tap_stride, n_tiles, narrow) = (16, 2, false);
+    let row = WinogradRow { values: &values, tap_stride, n_tiles, channels, weights: &weights, narrow };
     let bad_rows = [
         (WinogradRow { values: &values[1..], ..row }, "values has 95"),
         (WinogradRow { tap_stride: usize::MAX, ..row }, "values has 96"),
@@ -394,6 +465,7 @@ fn short_slices_and_bad_extents_panic() {
         (WinogradRow { n_tiles: 0, ..row }, "0 tiles, expected 1 to 12"),
         (WinogradRow { n_tiles: 13, ..row }, "13 tiles"),
         (WinogradRow { n_tiles: 3, ..row }, "values has 96"),
+        (WinogradRow { channels: 6, ..row }, "6 channels, expected a multiple of 4"),
     ];
     let words: Vec<AtomicU64> = (0..16).map(|_| AtomicU64::new(0)).collect();
     let sums = [0; 24 * 8];
@@ -403,6 +475,7 @@ fn short_slices_and_bad_extents_panic() {
         column_stride: 8,
         bias: &[0; GROUP],
         requant,
+        short: false,
         n_rows: 4,
         n_columns: 4,
         words: &words,
@@ -412,6 +485,7 @@ fn short_slices_and_bad_extents_panic() {
     let bad_outputs = [
         (WinogradOutput { sums: &sums[1..], ..output }, "sums has 191"),
         (WinogradOutput { words: &words[1..], ..output }, "output has 15"),
+        (WinogradOutput { short: true, ..output }, "short tile of 4 rows, expected 1 or 2"),
         (WinogradOutput { n_rows: 5, ..output }, "tile of 5x4, expected 1 to 4 a side"),
         (WinogradOutput { n_columns: 0, ..output }, "tile of 4x0"),
         (WinogradOutput { row_stride: usize::MAX, ..output }, "output has"),
@@ -504,6 +578,39 @@ fn layers_of_every_ragged_shape() {
         let new = layer(r, height, width, channels, filters);
         let picture: Vec<u8> = (0..new.input.len()).map(|_| r.range(0, 255) as u8).collect();
         check_model(&new, &picture, Some(&int8_logits(&new, &picture)));
+    }
+}
+
+/// First layers of 3x3 filters over 1, 3 and 4 channels, which some kernels run as Winograd whatever the file says.
+#[test]
+fn pictures_of_every_ragged_shape() {
+    let r = &mut random();
+    for (i, (height, width)) in [(1, 1), (2, 5), (7, 3), (9, 13), (14, 30), (18, 4)].into_iter().enumerate() {
+        let parts = [Part::Conv { kernel: 3, filters: [5, 16, 33][i % 3], block: 1 }];
+        let shape = Shape { height, width, channels: [3, 1, 4][i % 3] };
+        let mut new = model(r, Scheme::Int8, shape, &parts);
+        for saturated in [false, true] {
+            if saturated {
+                // Accumulators that exact Winograd may not have: such a layer stays direct.
+                let linear = conv_layers(&mut new).next().unwrap();
+                let NewWeights::S8(_, params) = &mut linear.weights else { panic!("int8") };
+                params[0].bias[2] = 1 << 25;
+                params[0].shift[2] += 8;
+            }
+            let picture: Vec<u8> = (0..new.input.len()).map(|_| r.range(0, 255) as u8).collect();
+            let expected = int8_logits(&new, &picture);
+            let bytes = blob_bytes(&new);
+            let blob = Blob::parse(bytes.as_slice()).unwrap();
+            for kernel in available() {
+                for l2_bytes in [1, 1 << 20] {
+                    let options = Options { l2_bytes, ..Options::default() };
+                    let pool = Pool::new(2).unwrap();
+                    let mut engine = Engine::new(&blob, kernel, &pool, options).unwrap();
+                    let what = format!("{height}x{width}, saturated {saturated}, L2 {l2_bytes}");
+                    same(kernel, &what, engine.run(&picture).unwrap(), &expected);
+                }
+            }
+        }
     }
 }
 

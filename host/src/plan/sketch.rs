@@ -256,7 +256,7 @@ impl Sketch {
         let zeros = vec![0i16; sizes.clone().max().unwrap_or(0)];
         let layer = |(i, len): (usize, usize)| self.layer(i, [maps[i], maps[i + 1]], &zeros[..len]);
         let layers: Vec<Layer<'_>> = sizes.enumerate().map(layer).collect();
-        forecast(self.scheme, self.input, &layers, &Options::default(), n_threads, cache_bytes)
+        forecast(self.scheme, self.input, &layers, &Options::default(), n_threads, cache_bytes, false)
     }
 
     /// Bytes of packed weights, in i16: an i8 layer's are half as many, rounded up.

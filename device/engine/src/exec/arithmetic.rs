@@ -17,7 +17,7 @@ use vgg_edge_blob::{Layer, S8Layout};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernels::{
-    Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
+    Cut, Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
     WinogradRow,
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Windows<'a, I> {
     pub(super) first_channel: usize,
     pub(super) channels: usize,
     pub(super) tap_rows: Range<usize>,
+    pub(super) cut: Cut,
     pub(super) tap_stride: usize,
     pub(super) group_stride: usize,
 }
@@ -43,6 +44,7 @@ pub(super) struct RowOfTaps<'a, V> {
     pub(super) channels: usize,
     pub(super) group: usize,
     pub(super) row: usize,
+    pub(super) narrow: bool,
 }
 
 /// The pixels of a run, and its sums.
@@ -50,6 +52,7 @@ pub(super) struct Pixels<'a, S> {
     pub(super) sums: &'a [S],
     pub(super) column_stride: usize,
     pub(super) group: usize,
+    pub(super) short: bool,
     pub(super) n_rows: usize,
     pub(super) n_columns: usize,
     pub(super) words: &'a [AtomicU64],
@@ -65,6 +68,11 @@ pub(super) trait Arithmetic: Sync {
     type Value: FromBytes + IntoBytes + Send + Sync;
     /// A sum over channels, 4 bytes.
     type Sum: FromBytes + IntoBytes + Send;
+
+    /// Whether tiles at the right and lower edge may be [`Cut`].
+    fn cuts(&self, _kernel: &dyn Kernel) -> bool {
+        false
+    }
 
     /// Transforms a run's windows.
     fn input(&self, kernel: &dyn Kernel, run: &Windows<'_, Self::Input>, taps: &mut [Self::Value]);
@@ -87,12 +95,18 @@ pub(super) struct Exact<'a> {
     pub(super) layer: &'a Layer<'a>,
     pub(super) weights: &'a [i16],
     pub(super) params: &'a [S8Params],
+    /// Channels that are multiplied: all that are stored, fewer where the input is the picture.
+    pub(super) channels: usize,
 }
 
 impl Arithmetic for Exact<'_> {
     type Input = i8;
     type Value = i16;
     type Sum = i32;
+
+    fn cuts(&self, kernel: &dyn Kernel) -> bool {
+        kernel.has_cut_tiles()
+    }
 
     fn input(&self, kernel: &dyn Kernel, run: &Windows<'_, i8>, taps: &mut [i16]) {
         for p in 0..(run.columns.len() - 2) / TILE {
@@ -102,6 +116,7 @@ impl Arithmetic for Exact<'_> {
                 columns: core::array::from_fn(|x| run.columns[p * TILE + x]),
                 channels: run.channels,
                 tap_rows: run.tap_rows.clone(),
+                cut: run.cut,
                 tap_stride: run.tap_stride,
                 group_stride: run.group_stride,
             };
@@ -110,10 +125,11 @@ impl Arithmetic for Exact<'_> {
     }
 
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i16>, sums: &mut [i32]) {
-        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, group, row, narrow, .. } = row;
+        let channels = self.channels;
         let len = WINDOW * channels * GROUP;
         let weights = &self.weights[(group * WINDOW + row) * len..][..len];
-        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights }, sums);
+        kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights, narrow }, sums);
     }
 
     fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_, i32>) {
@@ -124,6 +140,7 @@ impl Arithmetic for Exact<'_> {
                 column_stride: run.column_stride,
                 bias: &params.bias,
                 requant: requant(self.layer, params),
+                short: run.short,
                 n_rows: run.n_rows,
                 n_columns: (run.n_columns - x).min(TILE),
                 words: &run.words[x * run.pixel_stride..],
@@ -172,7 +189,7 @@ impl Arithmetic for Requantized<'_> {
     }
 
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i8>, sums: &mut [i32]) {
-        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row, .. } = row;
         let window = self.form.window();
         let at = group * window + row;
         let len = window * channels * GROUP;

@@ -48,7 +48,7 @@ impl<'a> Filters<'a> {
     where
         'a: 'v,
     {
-        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, channels, group, row, .. } = row;
         let len = WINDOW * channels * GROUP;
         let weights = &self.weights[(group * WINDOW + row) * len..][..len];
         Winograd16Row { values, tap_stride, n_tiles, channels, weights }

@@ -8,6 +8,7 @@
 
 mod arithmetic;
 mod blocks;
+mod first;
 mod float;
 mod linear;
 mod picture;
@@ -26,7 +27,7 @@ use self::arithmetic::{Exact, Requantized};
 use self::float::{Filters, Half, Single};
 use crate::arena;
 use crate::error::EngineError;
-use crate::kernels::Kernel;
+use crate::kernels::{self, Kernel};
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
 use crate::pool::Executor;
 use crate::repack::{Repack, Repacked};
@@ -35,7 +36,7 @@ use crate::tiling::Tiling;
 /// What a caller may choose. No choice changes a result.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Cache that a band should fit, bytes.
+    /// Cache that a band should fit, bytes. By default that of the core, where it tells, else 512 KiB.
     pub l2_bytes: usize,
     /// Refuse networks that need a larger arena, bytes.
     pub max_arena_bytes: usize,
@@ -47,7 +48,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { l2_bytes: 512 << 10, max_arena_bytes: 512 << 20, repack: true, clock: None }
+        let l2_bytes = kernels::l2_bytes().unwrap_or(512 << 10);
+        Self { l2_bytes, max_arena_bytes: 512 << 20, repack: true, clock: None }
     }
 }
 
@@ -57,6 +59,8 @@ pub struct Engine<'a> {
     blob: Blob<'a>,
     layers: Vec<Layer<'a>>,
     repack: Repack,
+    /// The first layer's weights, when it runs as Winograd by [`first::weights`].
+    first: Vec<i16>,
     plan: Plan,
     kernel: &'static dyn Kernel,
     executor: &'a dyn Executor,
@@ -70,6 +74,7 @@ pub struct Engine<'a> {
 struct Context<'a, 'e> {
     layers: &'e [Layer<'a>],
     repack: &'e Repack,
+    first: &'e [i16],
     kernel: &'static dyn Kernel,
     executor: &'e dyn Executor,
     tilings: &'e [Option<Tiling>],
@@ -93,7 +98,9 @@ impl<'a> Engine<'a> {
         };
         let seen: Vec<Layer<'_>> =
             layers.iter().enumerate().map(|(i, layer)| repack.view(i, layer)).collect();
-        let plan = plan::plan(blob.scheme(), blob.input(), &seen, options.l2_bytes, executor.n_threads());
+        let first = first::weights(kernel, &seen[0]);
+        let network = (seen.as_slice(), first.is_some());
+        let plan = plan::plan(blob.scheme(), blob.input(), network, options.l2_bytes, executor.n_threads());
         let need = plan.arena_bytes;
         if need > options.max_arena_bytes {
             return Err(EngineError::Arena { need, limit: options.max_arena_bytes });
@@ -106,6 +113,7 @@ impl<'a> Engine<'a> {
             profile: vec![0; layers.len()],
             layers,
             repack,
+            first: first.unwrap_or_default(),
             plan,
             kernel,
             executor,
@@ -210,8 +218,9 @@ impl<'a> Engine<'a> {
         if picture.len() != expected {
             return Err(EngineError::Input { found: picture.len(), expected });
         }
-        let (layers, repack, tilings) = (&self.layers, &self.repack, &self.plan.tilings);
-        let context = Context { layers, repack, kernel: self.kernel, executor: self.executor, tilings };
+        let (layers, repack, first) = (&self.layers, &self.repack, self.first.as_slice());
+        let (kernel, executor, tilings) = (self.kernel, self.executor, self.plan.tilings.as_slice());
+        let context = Context { layers, repack, first, kernel, executor, tilings };
         let bytes = self.arena.as_mut_bytes();
         let now = || self.clock.map_or(0, |clock| clock());
         self.profile.fill(0);
@@ -237,7 +246,13 @@ impl Context<'_, '_> {
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
-                    self.winograd(step, (&Exact { layer, weights, params }, tiling), scratch, bytes);
+                    let exact = Exact { layer, weights, params, channels: tiling.channels };
+                    self.winograd(step, (&exact, tiling), scratch, bytes);
+                }
+                (Weights::S8 { params, .. }, Some(tiling)) => {
+                    let (weights, channels) = (self.first, first::CHANNELS);
+                    let exact = Exact { layer, weights, params, channels };
+                    self.winograd(step, (&exact, tiling), scratch, bytes);
                 }
                 (
                     Weights::S8Winograd { form, layout, data: weights, params, input, scales },

@@ -1,98 +1,60 @@
 //! Max-pool and global average pool.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::{Layer, LayerOp, Padding};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use super::Context;
 use crate::arena;
 use crate::plan::Step;
-
-/// Values of one output word under max-pool: 8 i8 or 2 f32.
-trait Lanes: Copy {
-    fn of(word: u64) -> Self;
-    fn max(self, other: Self) -> Self;
-    fn word(self) -> u64;
-}
-
-#[derive(Clone, Copy)]
-struct Bytes([i8; 8]);
-
-impl Lanes for Bytes {
-    fn of(word: u64) -> Self {
-        Self(word.to_le_bytes().map(|b| b as i8))
-    }
-
-    fn max(self, other: Self) -> Self {
-        let mut lanes = self.0;
-        for (a, b) in lanes.iter_mut().zip(other.0) {
-            *a = (*a).max(b);
-        }
-        Self(lanes)
-    }
-
-    fn word(self) -> u64 {
-        u64::from_le_bytes(self.0.map(|v| v as u8))
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Floats([f32; 2]);
-
-impl Lanes for Floats {
-    fn of(word: u64) -> Self {
-        Self([f32::from_bits(word as u32), f32::from_bits((word >> 32) as u32)])
-    }
-
-    fn max(self, other: Self) -> Self {
-        let larger = |a: f32, b: f32| if b > a { b } else { a };
-        Self([larger(self.0[0], other.0[0]), larger(self.0[1], other.0[1])])
-    }
-
-    fn word(self) -> u64 {
-        u64::from(self.0[0].to_bits()) | u64::from(self.0[1].to_bits()) << 32
-    }
-}
+use crate::pool;
 
 impl Context<'_, '_> {
     pub(super) fn max_pool(&self, step: &Step, layer: &Layer<'_>, bytes: &mut [u8]) {
         if step.target.value_size == 1 {
-            self.pool_rows::<Bytes>(step, layer, bytes);
+            self.pool_rows::<i8>(step, layer, bytes, &|a, b| if b > a { b } else { a });
         } else {
-            self.pool_rows::<Floats>(step, layer, bytes);
+            self.pool_rows::<f32>(step, layer, bytes, &|a, b| if b > a { b } else { a });
         }
     }
 
-    fn pool_rows<L: Lanes>(&self, step: &Step, layer: &Layer<'_>, bytes: &mut [u8]) {
+    fn pool_rows<T>(
+        &self,
+        step: &Step,
+        layer: &Layer<'_>,
+        bytes: &mut [u8],
+        larger: &(impl Fn(T, T) -> T + Sync),
+    ) where
+        T: Copy + Send + Sync + FromBytes + IntoBytes + KnownLayout + zerocopy::Immutable,
+    {
         let LayerOp::MaxPool { stride, padding } = layer.op else { return };
         let stride = usize::from(stride);
         let (source, target) = (&step.source, &step.target);
         let (from, to) = arena::split(bytes, source.range(), target.range());
-        let to = <[AtomicU64]>::mut_from_bytes(to).map_or(&[][..], |words| words);
-        let from = <[u64]>::ref_from_bytes(from).unwrap_or(&[]);
-        let per_pixel = source.channels * source.value_size / 8;
-        let row_words = |b: &crate::plan::Buffer| b.pitch() * b.value_size / 8;
+        let from = <[T]>::ref_from_bytes(from).unwrap_or(&[]);
+        let to = <[T]>::mut_from_bytes(to).unwrap_or(&mut []);
+        let channels = source.channels;
         // Behind the lower and right edge a "same" window sees the edge again: the maximum stays the same.
         let below = |row: usize| match padding {
             Padding::Same if (step.first_row + row) * stride + 1 >= layer.input.height as usize => 0,
-            _ => row_words(source),
+            _ => source.pitch(),
         };
-        self.executor.run(step.n_rows, &|row| {
-            let top = (step.source_row + row * stride + source.halo) * row_words(source);
-            let target_row = (step.target_row + row) * row_words(target);
-            for x in 0..target.width {
-                let left = x * stride;
-                let right = (left + 1).min(source.width - 1);
-                let window = |column: usize, down: usize| top + down + (column + source.halo) * per_pixel;
-                let corners =
-                    [window(left, 0), window(right, 0), window(left, below(row)), window(right, below(row))];
-                let out = target_row + (x + target.halo) * per_pixel;
-                for i in 0..per_pixel {
-                    let [a, b, c, d] = corners.map(|start| L::of(from[start + i]));
-                    to[out + i].store(a.max(b).max(c.max(d)).word(), Ordering::Relaxed);
+        let rows = &mut to[step.target_row * target.pitch()..][..step.n_rows * target.pitch()];
+        pool::each_chunk(self.executor, rows, target.pitch(), step.n_rows, &|row, to| {
+            let top = (step.source_row + row * stride + source.halo) * source.pitch();
+            let pixels = to[target.halo * channels..].chunks_exact_mut(channels).take(target.width);
+            for (x, out) in pixels.enumerate() {
+                let right = (x * stride + 1).min(source.width - 1);
+                let pixel = |column: usize, down: usize| {
+                    &from[top + down + (column + source.halo) * channels..][..channels]
+                };
+                let (a, b) = (pixel(x * stride, 0), pixel(right, 0));
+                let (c, d) = (pixel(x * stride, below(row)), pixel(right, below(row)));
+                // Over slices of one length: compiled to vector instructions.
+                for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    *out = larger(larger(a, b), larger(c, d));
                 }
             }
         });

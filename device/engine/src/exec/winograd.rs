@@ -18,7 +18,7 @@ use zerocopy::FromBytes;
 use super::Context;
 use super::arithmetic::{Arithmetic, Pixels, RowOfTaps, Windows};
 use crate::arena;
-use crate::kernels::MAX_BATCH;
+use crate::kernels::{CUT_TAPS, Cut, MAX_BATCH};
 use crate::plan::Step;
 use crate::pool;
 use crate::tiling::Tiling;
@@ -26,49 +26,125 @@ use crate::tiling::Tiling;
 /// Channels that are transformed before the next tile's: what a batch writes at a time then fits the first level cache.
 const CHANNELS_AT_A_TIME: usize = 32;
 
-/// Some tiles of a step, in batches.
+/// Tiles of one shape, a rectangle of the map. A step has up to four: [`shapes`].
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    /// Tiles of a row.
+    per_row: usize,
+    n_tiles: usize,
+    /// First output row and column.
+    start: (usize, usize),
+    /// No more than two rows, two columns of each tile are in the map, and the kernel uses that.
+    cut: Cut,
+}
+
+/// Some tiles of a step, in batches. Tiles are numbered shape by shape, in each from left to right and down.
 struct Band<'a> {
     step: &'a Step,
     /// Rows and columns of a tile.
     tile: usize,
-    first: usize,
+    /// What the band has of each shape.
+    shapes: [Part; 4],
     n_tiles: usize,
     n_batches: usize,
     /// Tiles of the widest batch: all batches have room for as many.
     widest: usize,
 }
 
+/// A band's tiles of one shape.
+struct Part {
+    shape: Shape,
+    /// First tile, in its shape.
+    first: usize,
+    n_tiles: usize,
+    n_batches: usize,
+}
+
 /// One batch of a band.
 #[derive(Clone, Copy)]
 struct Batch {
     index: usize,
+    shape: Shape,
+    /// First tile, in its shape.
     first: usize,
     n_tiles: usize,
+    /// Tiles of the band before it.
+    before: usize,
+}
+
+/// The shapes of a step's tiles: whole ones, then those at the right edge, at the lower edge and in the corner, where the
+/// last tile has one or two columns or rows and the kernel makes less of it. Else all are one shape.
+fn shapes(step: &Step, tile: usize, cuts: bool) -> [Shape; 4] {
+    let along = |n: usize| match cuts && (1..=2).contains(&(n % tile)) {
+        true => (n / tile, 1),
+        false => (n.div_ceil(tile), 0),
+    };
+    let ((tall, short), (wide, narrow)) = (along(step.n_rows), along(step.target.width));
+    let shape = |rows: usize, columns: usize, cut: Cut| Shape {
+        per_row: columns,
+        n_tiles: rows * columns,
+        start: (if cut.short { tall * tile } else { 0 }, if cut.narrow { wide * tile } else { 0 }),
+        cut,
+    };
+    [
+        shape(tall, wide, Cut::default()),
+        shape(tall, narrow, Cut { short: false, narrow: true }),
+        shape(short, wide, Cut { short: true, narrow: false }),
+        shape(short, narrow, Cut { short: true, narrow: true }),
+    ]
+}
+
+impl Batch {
+    /// Whether its tiles have none of these rows of taps.
+    fn skips(&self, tap_rows: &Range<usize>) -> bool {
+        self.shape.cut.short && CUT_TAPS.contains(&tap_rows.start) && CUT_TAPS.contains(&(tap_rows.end - 1))
+    }
 }
 
 impl<'a> Band<'a> {
-    fn new(step: &'a Step, tiling: &Tiling, first: usize, n_tiles: usize) -> Self {
-        let n_batches = tiling.n_batches(n_tiles);
-        let widest = n_tiles.div_ceil(n_batches);
-        Self { step, tile: tiling.sizes.tile, first, n_tiles, n_batches, widest }
+    fn new(step: &'a Step, tiling: &Tiling, cuts: bool, first: usize, n_tiles: usize) -> Self {
+        let (mut start, mut n_batches, mut widest) = (0, 0, 0);
+        let tile = tiling.sizes.tile;
+        let shapes = shapes(step, tile, cuts).map(|shape| {
+            let from = first.clamp(start, start + shape.n_tiles) - start;
+            let to = (first + n_tiles).clamp(start, start + shape.n_tiles) - start;
+            start += shape.n_tiles;
+            let n = to - from;
+            // Edges are too few to be worth as many batches as threads.
+            let of_shape =
+                if shape.cut == Cut::default() { tiling.n_batches(n) } else { n.div_ceil(MAX_BATCH) };
+            n_batches += of_shape;
+            widest = widest.max(n.div_ceil(of_shape.max(1)));
+            Part { shape, first: from, n_tiles: n, n_batches: of_shape }
+        });
+        Self { step, tile, shapes, n_tiles, n_batches, widest }
     }
 
-    /// Batch `index`, as even as [`tiles`] cuts.
+    /// Batch `index`. A shape's are as even as [`tiles`](crate::kernels) are cut.
     fn batch(&self, index: usize) -> Batch {
-        let (width, wider) = (self.n_tiles / self.n_batches, self.n_tiles % self.n_batches);
-        let first = self.first + index * width + index.min(wider);
-        Batch { index, first, n_tiles: width + usize::from(index < wider) }
+        let (mut i, mut before) = (index, 0);
+        for &Part { shape, first, n_tiles: n, n_batches } in &self.shapes {
+            if i < n_batches {
+                let (width, wider) = (n / n_batches, n % n_batches);
+                let skip = i * width + i.min(wider);
+                let n_tiles = width + usize::from(i < wider);
+                return Batch { index, shape, first: first + skip, n_tiles, before: before + skip };
+            }
+            (i, before) = (i - n_batches, before + n);
+        }
+        // There is no such batch: one without tiles.
+        Batch { index, shape: Shape::default(), first: 0, n_tiles: 0, before }
     }
 
     /// The batch's tiles by rows of tiles: (index of the first in the batch, tiles, its first output row and column).
     fn runs(&self, batch: Batch) -> impl Iterator<Item = (usize, usize, usize, usize)> {
-        let (tile, per_row) = (self.tile, self.step.target.width.div_ceil(self.tile));
+        let (tile, Shape { per_row, start: (top, left), .. }) = (self.tile, batch.shape);
         let mut done = 0;
         core::iter::from_fn(move || {
             let (at, first) = (batch.first + done, done);
             let n = (per_row - at % per_row).min(batch.n_tiles - done);
             done += n;
-            (n > 0).then_some((first, n, at / per_row * tile, at % per_row * tile))
+            (n > 0).then_some((first, n, top + at / per_row * tile, left + at % per_row * tile))
         })
     }
 }
@@ -90,10 +166,10 @@ impl Context<'_, '_> {
         let sums = <[A::Sum]>::mut_from_bytes(&mut sums[..tiling.sums_bytes()]).unwrap_or(&mut []);
         let (sizes, window) = (tiling.sizes, tiling.sizes.window);
         for (first, n) in tiling.bands(sizes.n_tiles(step.n_rows, step.target.width)) {
-            let band = Band::new(step, tiling, first, n);
+            let band = Band::new(step, tiling, layer.cuts(self.kernel), first, n);
             let (of_groups, of_batches) = tiling.parts(band.n_batches);
             let batch_len = tiling.batch_len(band.widest);
-            let task_len = tiling.task_len(band.n_batches, band.widest);
+            let task_len = tiling.task_len(band.n_tiles, band.n_batches, band.widest);
             if !tiling.by_row && of_groups == 1 && of_batches == band.n_batches {
                 // A batch from its windows to its pixels on one thread: no other one waits for its values.
                 let (rows, shape) = (0..window, (task_len, tiling.n_slots()));
@@ -110,7 +186,10 @@ impl Context<'_, '_> {
             for first_row in (0..window).step_by(n_rows) {
                 let rows = first_row..first_row + n_rows;
                 pool::each_chunk(self.executor, values, batch_len, band.n_batches, &|index, values| {
-                    self.input(&band, band.batch(index), &rows, (layer, tiling), from, values);
+                    let batch = band.batch(index);
+                    if !batch.skips(&rows) {
+                        self.input(&band, batch, &rows, (layer, tiling), from, values);
+                    }
                 });
                 let values = &*values;
                 let task = |task: usize, sums: &mut [A::Sum]| {
@@ -153,8 +232,10 @@ impl Context<'_, '_> {
                     rows: &rows[..sizes.window],
                     columns: &columns[..n_tiles * sizes.tile + 2],
                     first_channel: channel,
-                    channels: (source.channels - channel).min(CHANNELS_AT_A_TIME),
+                    // A pixel of the picture ends in the next one's values, which meet weights of 0.
+                    channels: (source.channels - channel).min(CHANNELS_AT_A_TIME).next_multiple_of(GROUP),
                     tap_rows: tap_rows.clone(),
+                    cut: batch.shape.cut,
                     tap_stride: tiling.tap_len(batch.n_tiles),
                     group_stride: batch.n_tiles * GROUP,
                 };
@@ -175,20 +256,24 @@ impl Context<'_, '_> {
         sums: &mut [A::Sum],
         to: &[AtomicU64],
     ) {
-        let unit_len = tiling.unit_len(band.widest);
         for group in groups.clone() {
             for i in batches.clone() {
-                // To and fro: what the last group used last is still in the cache.
-                let forth = group % 2 == 0;
+                // By band values fit the cache: always forth, each is looked at again after the same time. By row, where not
+                // all may fit, to and fro: what the last group used last is still there.
+                let forth = !tiling.by_row || group % 2 == 0;
                 let batch = band.batch(if forth { i } else { batches.start + batches.end - 1 - i });
                 // By row, all units of the task are kept; by band, one after the other uses the same memory.
-                let unit = (group - groups.start) * band.n_batches + batch.index;
+                let before = (group - groups.start) * band.n_tiles + batch.before;
                 let values = &values[(batch.index - first) * tiling.batch_len(band.widest)..];
-                let sums = &mut sums[if tiling.by_row { unit * unit_len } else { 0 }..][..unit_len];
+                let start = if tiling.by_row { tiling.unit_len(before) } else { 0 };
+                let sums = &mut sums[start..][..tiling.unit_len(batch.n_tiles)];
                 let tap_stride = tiling.tap_len(batch.n_tiles);
                 let row_len = tiling.sizes.window * tap_stride;
                 let columns_len = tiling.sizes.tile * batch.n_tiles * GROUP;
                 for (nth, row) in tap_rows.clone().enumerate() {
+                    if batch.skips(&(row..row + 1)) {
+                        continue;
+                    }
                     let row_of_taps = RowOfTaps {
                         values: &values[nth * row_len..][..row_len],
                         tap_stride,
@@ -196,6 +281,7 @@ impl Context<'_, '_> {
                         channels: tiling.channels,
                         group,
                         row,
+                        narrow: batch.shape.cut.narrow,
                     };
                     layer.row(self.kernel, &row_of_taps, &mut sums[row * columns_len..][..columns_len]);
                 }
@@ -225,6 +311,7 @@ impl Context<'_, '_> {
                 sums: &sums[first * GROUP..],
                 column_stride: batch.n_tiles * GROUP,
                 group,
+                short: batch.shape.cut.short,
                 n_rows: (step.n_rows - y).min(band.tile),
                 n_columns: (target.width - x).min(n_tiles * band.tile),
                 words: &to[pixel * stride + group * group_words..],

@@ -125,7 +125,8 @@ pub(super) fn columns<const P: usize>(taps: &[[avx::__m256i; P]; WINDOW], sums: 
 /// One tap of `P` tiles: 8 sums a tile.
 ///
 /// # Safety
-/// The CPU has AVX2; `channels * P` values at `x`, `channels * 8` weights at `w`; `channels` is a multiple of 8.
+/// The CPU has AVX2; `channels * P` values at `x`, in whole groups of 8, `channels * 8` weights at `w`; `channels` is
+/// a multiple of 4.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)] // the registers are the batch's own
 unsafe fn multiply<const P: usize>(
@@ -134,8 +135,8 @@ unsafe fn multiply<const P: usize>(
     channels: usize,
 ) -> [avx::__m256i; P] {
     let mut acc = [avx::_mm256_setzero_si256(); P];
-    for _ in 0..channels / GROUP {
-        for k in (0..GROUP).step_by(2) {
+    for left in (1..=channels).rev().step_by(GROUP) {
+        for k in (0..left.min(GROUP)).step_by(2) {
             // SAFETY: the caller's promise.
             unsafe {
                 let weights = pairs(avx::_mm256_loadu_si256(w.cast()));

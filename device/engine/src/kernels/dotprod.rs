@@ -46,6 +46,10 @@ impl Kernel for Dotprod {
         wants(layout).with(S8Layout::K4)
     }
 
+    fn has_cut_tiles(&self) -> bool {
+        true
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: `self` proves the CPU feature; the strip's extents are checked.

@@ -47,6 +47,10 @@ impl Kernel for I8mm {
         dotprod::wants(layout).with(S8Layout::K8)
     }
 
+    fn has_cut_tiles(&self) -> bool {
+        true
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: `self` proves the CPU feature; the strip's extents are checked.

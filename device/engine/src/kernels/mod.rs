@@ -70,6 +70,8 @@ mod i8mm_winograd8;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_core;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_multiply;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_s4;
@@ -90,7 +92,7 @@ mod scalar_winograd16;
 mod scalar_winograd8;
 
 pub use crate::blocks::S8Blocks;
-pub use crate::winograd::{MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
+pub use crate::winograd::{CUT_TAPS, Cut, MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
 pub use crate::winograd8::{Winograd8Input, Winograd8Output, Winograd8Row};
 pub use crate::winograd16::{Winograd16Input, Winograd16Output, Winograd16Row};
 
@@ -176,6 +178,14 @@ impl fmt::Display for Choices {
         }
         Ok(())
     }
+}
+
+/// Bytes of this core's second level cache, where the core tells.
+pub(crate) fn l2_bytes() -> Option<usize> {
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    return neon_core::l2_bytes();
+    #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+    None
 }
 
 /// Output channels of one group; packed weights are padded to whole groups.
@@ -283,6 +293,16 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// the engine repacks at load.
     fn wants(&self, layout: Layout) -> Layout {
         layout.with(S8Layout::K4)
+    }
+
+    /// Whether 3x3 filters over a picture are faster as exact Winograd than as strips.
+    fn has_fast_picture_tiles(&self) -> bool {
+        false
+    }
+
+    /// Whether the exact Winograd methods know [`Cut`] tiles.
+    fn has_cut_tiles(&self) -> bool {
+        false
     }
 
     /// Computes an int8 strip.

@@ -44,6 +44,14 @@ impl Kernel for Neon {
         NAME
     }
 
+    fn has_fast_picture_tiles(&self) -> bool {
+        true
+    }
+
+    fn has_cut_tiles(&self) -> bool {
+        true
+    }
+
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
         strip.check(&out);
         // SAFETY: this file is compiled for targets that have NEON; the strip's extents are checked.

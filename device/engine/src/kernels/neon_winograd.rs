@@ -15,16 +15,22 @@ use core::sync::atomic::Ordering::Relaxed;
 use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
 
 use super::neon::load_i32;
-use super::{GROUP, WinogradInput, WinogradOutput};
+use super::{CUT_TAPS, Cut, GROUP, WinogradInput, WinogradOutput, neon_core};
 
 pub(super) fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
     window.check(taps);
     // SAFETY: this file is compiled for targets that have NEON; the extents are checked.
     unsafe {
-        if window.tap_rows == (0..WINDOW) {
-            return all_rows(window, taps);
+        if window.tap_rows == (0..WINDOW) && window.cut == Cut::default() {
+            return match neon_core::is_in_order() {
+                true => all_rows::<true>(window, taps),
+                false => all_rows::<false>(window, taps),
+            };
         }
         for (n, i) in window.tap_rows.clone().enumerate() {
+            if window.cut.short && CUT_TAPS.contains(&i) {
+                continue;
+            }
             let taps = &mut taps[n * WINDOW * window.tap_stride..];
             match i {
                 0 => one_row::<0>(window, taps),
@@ -41,13 +47,18 @@ pub(super) fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
 pub(super) fn output(tile: &WinogradOutput<'_>) {
     tile.check();
     // SAFETY: as in `input`.
-    unsafe { transform_output(tile) };
+    unsafe {
+        match neon_core::is_in_order() {
+            true => transform_output::<true>(tile),
+            false => transform_output::<false>(tile),
+        }
+    }
 }
 
 /// # Safety
 /// The window is checked.
 #[target_feature(enable = "neon")]
-unsafe fn all_rows(window: &WinogradInput<'_>, taps: &mut [i16]) {
+unsafe fn all_rows<const IN_ORDER: bool>(window: &WinogradInput<'_>, taps: &mut [i16]) {
     for group in 0..window.channels / GROUP {
         let x = window.input.as_ptr().wrapping_add(group * GROUP);
         // Loops over indices: a `map` of so many registers goes through memory.
@@ -58,12 +69,13 @@ unsafe fn all_rows(window: &WinogradInput<'_>, taps: &mut [i16]) {
                 // SAFETY: `check` found 8 values behind every row, column and group.
                 *value = unsafe { neon::vld1_s8(x.add(row + column)) };
             }
-            *taps = widening_taps(values);
+            *taps = widening_taps::<IN_ORDER>(values);
         }
         let place = taps.as_mut_ptr().wrapping_add(group * window.group_stride);
         for i in 0..WINDOW {
             let c = &columns;
-            let row = to_taps([c[0][i], c[1][i], c[2][i], c[3][i], c[4][i], c[5][i]]);
+            let row = [c[0][i], c[1][i], c[2][i], c[3][i], c[4][i], c[5][i]];
+            let row = if IN_ORDER { to_multiplied_taps(row) } else { to_taps(row) };
             for (j, value) in row.into_iter().enumerate() {
                 // SAFETY: `check` found 8 places behind every tap and group.
                 unsafe { neon::vst1q_s16(place.add((i * WINDOW + j) * window.tap_stride), value) };
@@ -85,6 +97,15 @@ unsafe fn one_row<const I: usize>(window: &WinogradInput<'_>, taps: &mut [i16]) 
             // SAFETY: `check` found 8 values behind every row, column and group.
             let at = |row: usize| unsafe { neon::vld1_s8(x.add(window.rows[row] + column)) };
             let minus = |a, b| neon::vsubl_s8(at(a), at(b));
+            if window.cut.short {
+                *value = match I {
+                    0 => neon::vshlq_n_s16::<2>(minus(0, 2)),
+                    1 => neon::vmulq_n_s16(neon::vaddl_s8(at(1), at(2)), 3),
+                    2 => neon::vmulq_n_s16(minus(1, 2), 3),
+                    _ => neon::vshlq_n_s16::<2>(minus(3, 1)),
+                };
+                continue;
+            }
             *value = match I {
                 0 => neon::vaddq_s16(neon::vshlq_n_s16::<2>(minus(0, 2)), minus(4, 2)),
                 1 => {
@@ -98,6 +119,13 @@ unsafe fn one_row<const I: usize>(window: &WinogradInput<'_>, taps: &mut [i16]) 
             };
         }
         let place = taps.as_mut_ptr().wrapping_add(group * window.group_stride);
+        if window.cut.narrow {
+            for (j, value) in [0, 1, 2, 5].into_iter().zip(to_cut_taps(values)) {
+                // SAFETY: as below.
+                unsafe { neon::vst1q_s16(place.add(j * window.tap_stride), value) };
+            }
+            continue;
+        }
         for (j, value) in to_taps(values).into_iter().enumerate() {
             // SAFETY: `check` found 8 places behind every tap and group.
             unsafe { neon::vst1q_s16(place.add(j * window.tap_stride), value) };
@@ -108,10 +136,22 @@ unsafe fn one_row<const I: usize>(window: &WinogradInput<'_>, taps: &mut [i16]) 
 /// `B x` of i8 values.
 #[target_feature(enable = "neon")]
 #[inline]
-fn widening_taps(x: [neon::int8x8_t; WINDOW]) -> [neon::int16x8_t; WINDOW] {
+fn widening_taps<const IN_ORDER: bool>(x: [neon::int8x8_t; WINDOW]) -> [neon::int16x8_t; WINDOW] {
     let (even, odd) = (neon::vsubl_s8(x[4], x[2]), neon::vsubl_s8(x[3], x[1]));
     let even4 = neon::vsubw_s8(neon::vshll_n_s8::<2>(x[2]), x[4]);
     let odd4 = neon::vsubw_s8(neon::vshll_n_s8::<2>(x[1]), x[3]);
+    if IN_ORDER {
+        let four = neon_core::factor_s16(4);
+        let odd2 = neon::vaddq_s16(odd, odd);
+        return [
+            neon::vmlaq_s16(even, neon::vsubl_s8(x[0], x[2]), four),
+            neon::vaddq_s16(odd4, even4),
+            neon::vsubq_s16(odd4, even4),
+            neon::vaddq_s16(even, odd2),
+            neon::vsubq_s16(even, odd2),
+            neon::vmlsq_s16(neon::vsubl_s8(x[5], x[3]), odd, four),
+        ];
+    }
     finish_taps(even, odd, even4, odd4, neon::vsubl_s8(x[0], x[2]), neon::vsubl_s8(x[5], x[3]))
 }
 
@@ -123,6 +163,39 @@ fn to_taps(x: [neon::int16x8_t; WINDOW]) -> [neon::int16x8_t; WINDOW] {
     let even4 = neon::vsubq_s16(neon::vshlq_n_s16::<2>(x[2]), x[4]);
     let odd4 = neon::vsubq_s16(neon::vshlq_n_s16::<2>(x[1]), x[3]);
     finish_taps(even, odd, even4, odd4, neon::vsubq_s16(x[0], x[2]), neon::vsubq_s16(x[5], x[3]))
+}
+
+/// `B x` of a cut tile: taps 0, 1, 2 and 5.
+#[target_feature(enable = "neon")]
+#[inline]
+fn to_cut_taps(x: [neon::int16x8_t; WINDOW]) -> [neon::int16x8_t; 4] {
+    [
+        neon::vshlq_n_s16::<2>(neon::vsubq_s16(x[0], x[2])),
+        neon::vmulq_n_s16(neon::vaddq_s16(x[1], x[2]), 3),
+        neon::vmulq_n_s16(neon::vsubq_s16(x[1], x[2]), 3),
+        neon::vshlq_n_s16::<2>(neon::vsubq_s16(x[3], x[1])),
+    ]
+}
+
+/// `B x` of i16 values with multiplications for shifts: see [`neon_core`].
+#[target_feature(enable = "neon")]
+#[inline]
+fn to_multiplied_taps(x: [neon::int16x8_t; WINDOW]) -> [neon::int16x8_t; WINDOW] {
+    let four = neon_core::factor_s16(4);
+    let (even, odd) = (neon::vsubq_s16(x[4], x[2]), neon::vsubq_s16(x[3], x[1]));
+    let last = neon::vmlsq_s16(neon::vsubq_s16(x[5], x[3]), odd, four);
+    let first = neon::vsubq_s16(x[0], x[2]);
+    let (minus_even4, minus_odd4) = (neon::vmlsq_s16(x[4], x[2], four), neon::vmlsq_s16(x[3], x[1], four));
+    let odd2 = neon::vaddq_s16(odd, odd);
+    let (tap3, tap4) = (neon::vaddq_s16(even, odd2), neon::vsubq_s16(even, odd2));
+    [
+        neon::vmlaq_s16(even, first, four),
+        neon::vnegq_s16(neon::vaddq_s16(minus_odd4, minus_even4)),
+        neon::vsubq_s16(minus_even4, minus_odd4),
+        tap3,
+        tap4,
+        last,
+    ]
 }
 
 /// The six taps from `x4 - x2`, `x3 - x1`, `4 x2 - x4`, `4 x1 - x3`, `x0 - x2` and `x5 - x3`.
@@ -150,8 +223,9 @@ fn finish_taps(
 /// # Safety
 /// The tile is checked.
 #[target_feature(enable = "neon")]
-unsafe fn transform_output(tile: &WinogradOutput<'_>) {
-    let (halves, zero_point) = ([0, 1].map(|half| Half::new(tile, half)), tile.requant.zero_point);
+unsafe fn transform_output<const IN_ORDER: bool>(tile: &WinogradOutput<'_>) {
+    let (halves, zero_point) =
+        ([0, 1].map(|half| Half::<IN_ORDER>::new(tile, half)), tile.requant.zero_point);
     let zero_point = neon::vdupq_n_s16(zero_point.into());
     for x in 0..tile.n_columns {
         // SAFETY: the caller's promise: 8 sums behind every column.
@@ -166,15 +240,17 @@ unsafe fn transform_output(tile: &WinogradOutput<'_>) {
 }
 
 /// 4 of the 8 channels: from 576 times an accumulator to an activation without its zero point.
-struct Half {
+struct Half<const IN_ORDER: bool> {
     first: usize,
     start: neon::int32x4_t,
     inverse: neon::int32x4_t,
     multiplier: neon::int32x4_t,
     left_shift: neon::int32x4_t,
+    /// 2, 4 and 6.
+    factors: [neon::int32x4_t; 3],
 }
 
-impl Half {
+impl<const IN_ORDER: bool> Half<IN_ORDER> {
     #[target_feature(enable = "neon")]
     #[inline]
     fn new(tile: &WinogradOutput<'_>, half: usize) -> Self {
@@ -184,6 +260,7 @@ impl Half {
             inverse: neon::vdupq_n_s32(INVERSE_OF_9),
             multiplier: load_i32(tile.requant.multiplier)[half],
             left_shift: neon::vnegq_s32(load_i32(tile.requant.shift)[half]),
+            factors: [2, 4, 6].map(|factor| neon_core::factor_s32(factor)),
         }
     }
 
@@ -197,12 +274,39 @@ impl Half {
         let sums = tile.sums.as_ptr().wrapping_add(x * tile.column_stride + self.first);
         let mut m = [neon::vdupq_n_s32(0); WINDOW];
         for (i, m) in m.iter_mut().enumerate() {
+            if tile.short && CUT_TAPS.contains(&i) {
+                continue;
+            }
             // SAFETY: the caller's promise: 8 sums behind every column of every row of taps.
             *m = unsafe { neon::vld1q_s32(sums.add(i * TILE * tile.column_stride)) };
         }
         m[BIAS_TAP / WINDOW] = neon::vaddq_s32(m[BIAS_TAP / WINDOW], self.start);
+        if tile.short {
+            let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
+            let [a, b] = [self.shifted(neon::vaddq_s32(m[0], a)), self.shifted(neon::vaddq_s32(b, m[5]))];
+            return [a, b, b, b];
+        }
+        if IN_ORDER {
+            return self.multiplied(m);
+        }
         let [a, b, c, d] = from_taps(m);
         [self.shifted(a), self.shifted(b), self.shifted(c), self.shifted(d)]
+    }
+
+    /// `A m` with multiplications for shifts, then [`Half::shifted`]: see [`neon_core`].
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn multiplied(&self, m: [neon::int32x4_t; WINDOW]) -> [neon::int32x4_t; TILE] {
+        let [two, four, six] = self.factors;
+        let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
+        let (c, d) = (neon::vaddq_s32(m[3], m[4]), neon::vsubq_s32(m[3], m[4]));
+        let y1 = neon::vmlaq_s32(b, d, two);
+        [
+            self.shifted(neon::vaddq_s32(neon::vaddq_s32(m[0], a), c)),
+            self.shifted(y1),
+            self.shifted(neon::vmlaq_s32(a, c, four)),
+            self.shifted(neon::vmlaq_s32(neon::vmlaq_s32(y1, d, six), m[5], four)),
+        ]
     }
 
     #[target_feature(enable = "neon")]

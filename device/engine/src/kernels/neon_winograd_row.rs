@@ -9,17 +9,34 @@
 //!
 //! 12 tiles are 24 accumulators, 4 registers of weights and 2 of values. A tile's block of 8 multiplications holds the
 //! load for the next tile, a step's last block also the next weights, each behind its register's last use: in-order
-//! cores (A53, A55) then do not wait for the first level cache. The sums of a row are 2.3 KB, and transformed at once.
+//! cores (A53, A55) then do not wait for the first level cache.
+//!
+//! The row becomes 4 columns with few operations, since sums run on from tap to tap:
+//!
+//! ```text
+//! m3 ─► m3 + m4 = c ─► c + m1 ─► c + m1 + m2 ─► c + m1 + m2 + m0 = y0        m5
+//! y2 = (c + m1 + m2) + 3 c      y1 = 2 (c + m1 + 2 m3) - y2      y3 = y1 + 12 m3 - 6 c + 4 m5
+//! ```
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
 use core::arch::{aarch64 as neon, asm};
 use core::mem::MaybeUninit;
 
-use vgg_edge_blob::winograd::{TILE, WINDOW};
+use vgg_edge_blob::winograd::WINDOW;
 
-use super::neon_winograd::from_taps;
-use super::{GROUP, MAX_BATCH, WinogradRow};
+use super::{GROUP, MAX_BATCH, WinogradRow, neon_core};
+
+/// The order of the taps, and where the sums behind each are kept, [`COLUMN_0`] or a part: behind the last tap but one the
+/// registers hold column 0.
+const WHOLE: [(usize, usize); WINDOW] = [(3, 0), (4, 1), (1, 2), (2, 3), (0, COLUMN_0), (5, 4)];
+/// The same for narrow tiles.
+const NARROW: [(usize, usize); 4] = [(1, 0), (2, 1), (0, COLUMN_0), (5, 4)];
+/// Sums that are kept besides column 0.
+const PARTS: usize = 5;
+const COLUMN_0: usize = PARTS;
+/// Channels of a step.
+const STEP: usize = 4;
 
 pub(super) fn row(row: &WinogradRow<'_>, sums: &mut [i32]) {
     row.check(sums);
@@ -43,83 +60,155 @@ pub(super) fn row(row: &WinogradRow<'_>, sums: &mut [i32]) {
     }
 }
 
-/// A row of `P` tiles.
+/// A row of `P` tiles: the chain of sums, then what is left of `M A'`.
 ///
 /// # Safety
 /// The row is checked; `P` is its number of tiles.
 #[target_feature(enable = "neon")]
 unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
-    let mut taps = [const { MaybeUninit::<i32>::uninit() }; WINDOW * MAX_BATCH * GROUP];
-    let taps = taps.as_mut_ptr().cast::<i32>();
-    for j in 0..WINDOW {
-        // SAFETY: `check` found a row's values and weights.
-        unsafe {
-            let x = row.values.as_ptr().add(j * row.tap_stride);
-            let w = row.weights.as_ptr().add(j * row.channels * GROUP);
-            multiply::<P>(x, w, row.channels, taps.add(j * P * GROUP));
-        }
-    }
-    for quad in (0..P * GROUP).step_by(4) {
-        let mut m = [neon::vdupq_n_s32(0); WINDOW];
-        for (j, m) in m.iter_mut().enumerate() {
-            // SAFETY: written above.
-            *m = unsafe { neon::vld1q_s32(taps.add(j * P * GROUP + quad)) };
-        }
-        let columns: [_; TILE] = from_taps(m);
-        for (x, column) in columns.into_iter().enumerate() {
-            // SAFETY: `check` found places for 4 columns.
-            unsafe { neon::vst1q_s32(sums.as_mut_ptr().add(x * P * GROUP + quad), column) };
+    let mut parts = [const { MaybeUninit::<i32>::uninit() }; PARTS * MAX_BATCH * GROUP];
+    let (parts, sums) = (parts.as_mut_ptr().cast::<i32>(), sums.as_mut_ptr());
+    // SAFETY: `check` found a row's values and weights, and places for 4 columns; the parts are `P * GROUP` values each,
+    // and written before they are read.
+    unsafe {
+        multiply::<P>(row, if row.narrow { &NARROW } else { &WHOLE }, parts, sums);
+        if row.narrow {
+            narrow_column(parts, sums, P * GROUP);
+        } else if neon_core::is_in_order() {
+            last_columns::<true>(parts, sums, P * GROUP);
+        } else {
+            last_columns::<false>(parts, sums, P * GROUP);
         }
     }
 }
 
-/// One tap of `P` tiles: sums, `[P][8]`.
+/// Columns 1 to 3 of `n` sums each, from the parts `m3`, `m3 + m4`, `m3 + m4 + m1`, `m3 + m4 + m1 + m2` and `m5`.
 ///
 /// # Safety
-/// `channels * P` values at `x`, `channels * 8` weights at `w`, `P * 8` places at `sums`; `channels` is a multiple of 8.
+/// `5 * n` parts, `4 * n` places at `sums`; `n` is a multiple of 4.
+#[target_feature(enable = "neon")]
+unsafe fn last_columns<const IN_ORDER: bool>(parts: *const i32, sums: *mut i32, n: usize) {
+    let [two, three, four, minus_six, twelve] = [2, 3, 4, -6, 12].map(|factor| neon_core::factor_s32(factor));
+    for quad in (0..n).step_by(4) {
+        // SAFETY: the caller's promise.
+        let part = |i: usize| unsafe { neon::vld1q_s32(parts.add(i * n + quad)) };
+        let [m3, c, c1, c12, m5] = [part(0), part(1), part(2), part(3), part(4)];
+        let (y1, y2, y3);
+        if IN_ORDER {
+            // Each operation takes the same time there, a multiplication, too.
+            y2 = neon::vmlaq_s32(c12, c, three);
+            let h = neon::vmlaq_s32(c1, m3, two);
+            y1 = neon::vsubq_s32(neon::vshlq_n_s32::<1>(h), y2);
+            y3 = neon::vmlaq_s32(neon::vmlaq_s32(neon::vmlaq_s32(y1, m3, twelve), c, minus_six), m5, four);
+        } else {
+            y2 = neon::vaddq_s32(neon::vaddq_s32(c12, c), neon::vshlq_n_s32::<1>(c));
+            let twice = neon::vshlq_n_s32::<1>(m3);
+            y1 = neon::vsubq_s32(neon::vshlq_n_s32::<1>(neon::vaddq_s32(c1, twice)), y2);
+            // d = m3 - m4
+            let d = neon::vsubq_s32(twice, c);
+            let four = neon::vshlq_n_s32::<2>(neon::vaddq_s32(m5, d));
+            y3 = neon::vaddq_s32(neon::vaddq_s32(y1, neon::vshlq_n_s32::<1>(d)), four);
+        }
+        for (x, y) in [y1, y2, y3].into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { neon::vst1q_s32(sums.add((x + 1) * n + quad), y) };
+        }
+    }
+}
+
+/// Column 1 of `n` sums of narrow tiles, from the parts `m1`, `m1 + m2` and `m5`.
+///
+/// # Safety
+/// As for [`last_columns`].
+#[target_feature(enable = "neon")]
+unsafe fn narrow_column(parts: *const i32, sums: *mut i32, n: usize) {
+    for quad in (0..n).step_by(4) {
+        // SAFETY: the caller's promise.
+        let part = |i: usize| unsafe { neon::vld1q_s32(parts.add(i * n + quad)) };
+        let [m1, m12, m5] = [part(0), part(1), part(4)];
+        let y1 = neon::vsubq_s32(neon::vaddq_s32(neon::vshlq_n_s32::<1>(m1), m5), m12);
+        // SAFETY: the caller's promise.
+        unsafe { neon::vst1q_s32(sums.add(n + quad), y1) };
+    }
+}
+
+/// The sums of `P` tiles in the order of `chain`: all but the last in the same registers, one behind the other, with a
+/// copy kept after each; then those of tap 5 alone.
+///
+/// # Safety
+/// The row is checked; `chain` is [`WHOLE`] or [`NARROW`]; `P` is its number of tiles; `5 * P * 8` places at `parts`, `P * 8` at `sums`.
 #[target_feature(enable = "neon")]
 #[inline(never)] // the registers are the batch's own
-unsafe fn multiply<const P: usize>(mut x: *const i16, mut w: *const i16, channels: usize, sums: *mut i32) {
+unsafe fn multiply<const P: usize>(
+    row: &WinogradRow<'_>,
+    chain: &[(usize, usize)],
+    parts: *mut i32,
+    sums: *mut i32,
+) {
+    let (steps, n) = (row.channels / STEP, P * GROUP);
+    let values = |tap: usize| row.values.as_ptr().wrapping_add(tap * row.tap_stride);
+    let weights = |tap: usize| row.weights.as_ptr().wrapping_add(tap * row.channels * GROUP);
     let mut acc = [[neon::vdupq_n_s32(0); 2]; P];
-    let steps = channels / 4;
-    // Behind the tiles' first halves of 8 channels come their second halves, from tile 0 on, and then the next 8.
-    let rewind =
-        |x: *const i16, step: usize| x.wrapping_sub(if step.is_multiple_of(2) { P * GROUP - 4 } else { 4 });
-    // SAFETY: the caller's promise; 8 channels are two steps. Loads run ahead of multiplications; the last step loads
-    // nothing for a next one.
+    // SAFETY: the caller's promise. Loads run a tile, or a step, ahead of multiplications; those behind the last step are
+    // the first values and weights again.
     unsafe {
-        let mut weights = load_weights(w);
+        let first = chain[0].0;
+        let mut x = values(first);
+        let mut w = load_weights(weights(first));
         let mut next = load_post(&mut x);
-        for acc in &mut acc[..P - 1] {
-            let values = next;
-            next = load_post(&mut x);
-            *acc = first_products(&weights, values);
-        }
-        acc[P - 1] = first_products(&weights, next);
-        x = rewind(x, 0);
-        w = w.add(4 * GROUP);
-        next = load_post(&mut x);
-        weights = load_weights(w);
-        for step in 1..steps - 1 {
-            for acc in &mut acc[..P - 1] {
-                multiply_and_load(acc, &weights, &mut next, &mut x);
+        for (i, &(tap, kept)) in chain.iter().enumerate() {
+            let then = chain.get(i + 1).map_or(first, |next| next.0);
+            let kept = if kept == COLUMN_0 { sums } else { parts.add(kept * n) };
+            // Behind the tiles' first halves of 8 channels come their second halves, from tile 0 on, and then the next 8.
+            let ahead = |step: usize| match step + 1 {
+                next if next == steps => (values(then), weights(then)),
+                next => {
+                    let x = values(tap).wrapping_add(next / 2 * n + next % 2 * STEP);
+                    (x, weights(tap).wrapping_add(next * STEP * GROUP))
+                }
+            };
+            let is_new = i == 0 || tap == 5;
+            if is_new {
+                first_step(&mut acc, (&mut w, &mut next, &mut x), ahead(0));
             }
-            x = rewind(x, step);
-            w = w.add(4 * GROUP);
-            multiply_and_load_all(&mut acc[P - 1], &mut weights, &mut next, &mut x, w);
+            for step in usize::from(is_new)..steps {
+                let (next_x, next_w) = ahead(step);
+                for acc in &mut acc[..P - 1] {
+                    multiply_and_load(acc, &w, &mut next, &mut x);
+                }
+                x = next_x;
+                multiply_and_load_all(&mut acc[P - 1], &mut w, &mut next, &mut x, next_w);
+            }
+            for (p, acc) in acc.iter().enumerate() {
+                neon::vst1q_s32(kept.add(p * GROUP), acc[0]);
+                neon::vst1q_s32(kept.add(p * GROUP + 4), acc[1]);
+            }
         }
-        for acc in &mut acc[..P - 1] {
-            multiply_and_load(acc, &weights, &mut next, &mut x);
-        }
-        multiply_values(&mut acc[P - 1], &weights, next);
     }
-    for (p, acc) in acc.into_iter().enumerate() {
+}
+
+/// A step that begins new sums. Weights, the next tile's values and their place are then those of the next step.
+///
+/// # Safety
+/// Values behind `x` for `P - 1` tiles; 4 values at `next_x`, 32 weights at `next_w`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn first_step<const P: usize>(
+    acc: &mut [[neon::int32x4_t; 2]; P],
+    (w, next, x): (&mut [neon::int16x8_t; 4], &mut neon::int16x4_t, &mut *const i16),
+    (next_x, next_w): (*const i16, *const i16),
+) {
+    for (p, acc) in acc.iter_mut().enumerate() {
+        let values = *next;
+        if p + 1 == P {
+            *x = next_x;
+        }
         // SAFETY: the caller's promise.
-        unsafe {
-            neon::vst1q_s32(sums.add(p * GROUP), acc[0]);
-            neon::vst1q_s32(sums.add(p * GROUP + 4), acc[1]);
-        }
+        *next = unsafe { load_post(x) };
+        *acc = first_products(w, values);
     }
+    // SAFETY: the caller's promise.
+    *w = unsafe { load_weights(next_w) };
 }
 
 /// 4 values, with post-increment to the next tile's.
@@ -158,16 +247,6 @@ fn first_products(w: &[neon::int16x8_t; 4], v: neon::int16x4_t) -> [neon::int32x
     acc
 }
 
-/// 4 channels of one tile times 8 outputs.
-#[target_feature(enable = "neon")]
-#[inline]
-fn multiply_values(acc: &mut [neon::int32x4_t; 2], w: &[neon::int16x8_t; 4], v: neon::int16x4_t) {
-    products::<0>(acc, w[0], v);
-    products::<1>(acc, w[1], v);
-    products::<2>(acc, w[2], v);
-    products::<3>(acc, w[3], v);
-}
-
 #[target_feature(enable = "neon")]
 #[inline]
 fn products<const K: i32>(acc: &mut [neon::int32x4_t; 2], w: neon::int16x8_t, v: neon::int16x4_t) {
@@ -175,7 +254,7 @@ fn products<const K: i32>(acc: &mut [neon::int32x4_t; 2], w: neon::int16x8_t, v:
     acc[1] = neon::vmlal_high_lane_s16::<K>(acc[1], w, v);
 }
 
-/// [`multiply_values`] of `next`, which becomes the values at `x`, which moves on to the next tile's.
+/// 4 channels of one tile, `next`, times 8 outputs; `next` becomes the values at `x`, which moves on to the next tile's.
 ///
 /// # Safety
 /// 4 values at `x`.

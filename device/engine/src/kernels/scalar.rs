@@ -21,7 +21,8 @@ use vgg_edge_blob::requant::requantize;
 use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
 
 use super::{
-    F16Strip, GROUP, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput, WinogradRow,
+    CUT_TAPS, F16Strip, GROUP, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput,
+    WinogradRow,
 };
 
 pub(super) const NAME: &str = "generic-s8-scalar";
@@ -37,6 +38,14 @@ struct Scalar;
 impl Kernel for Scalar {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn has_fast_picture_tiles(&self) -> bool {
+        true
+    }
+
+    fn has_cut_tiles(&self) -> bool {
+        true
     }
 
     fn s8(&self, strip: &S8Strip<'_>, out: S8Output<'_>) {
@@ -72,12 +81,21 @@ impl Kernel for Scalar {
     fn winograd_input(&self, window: &WinogradInput<'_>, taps: &mut [i16]) {
         window.check(taps);
         for c in 0..window.channels {
-            let columns = window
-                .columns
-                .map(|column| to_taps(window.rows.map(|row| i16::from(window.input[row + column + c]))));
+            let columns = window.columns.map(|column| {
+                let values = window.rows.map(|row| i16::from(window.input[row + column + c]));
+                if window.cut.short { to_cut_taps(values) } else { to_taps(values) }
+            });
             let place = c / GROUP * window.group_stride + c % GROUP;
             for (tap_row, i) in window.tap_rows.clone().enumerate() {
-                for (j, value) in to_taps(columns.map(|column| column[i])).into_iter().enumerate() {
+                if window.cut.short && CUT_TAPS.contains(&i) {
+                    continue;
+                }
+                let row = columns.map(|column| column[i]);
+                let row = if window.cut.narrow { to_cut_taps(row) } else { to_taps(row) };
+                for (j, value) in row.into_iter().enumerate() {
+                    if window.cut.narrow && CUT_TAPS.contains(&j) {
+                        continue;
+                    }
                     taps[(tap_row * WINDOW + j) * window.tap_stride + place] = value;
                 }
             }
@@ -88,6 +106,9 @@ impl Kernel for Scalar {
         row.check(sums);
         for (p, o) in (0..row.n_tiles).flat_map(|p| (0..GROUP).map(move |o| (p, o))) {
             let taps = core::array::from_fn(|j| {
+                if row.narrow && CUT_TAPS.contains(&j) {
+                    return 0;
+                }
                 let product = |c: usize| {
                     let place = (c / GROUP * row.n_tiles + p) * GROUP + c % GROUP;
                     let weight = row.weights[(j * row.channels + c) * GROUP + o];
@@ -95,7 +116,8 @@ impl Kernel for Scalar {
                 };
                 (0..row.channels).fold(0, |sum: i32, c| sum.wrapping_add(product(c)))
             });
-            for (x, sum) in from_taps(taps).into_iter().enumerate() {
+            let columns = if row.narrow { from_cut_taps(taps) } else { from_taps(taps) };
+            for (x, sum) in columns.into_iter().enumerate() {
                 sums[(x * row.n_tiles + p) * GROUP + o] = sum;
             }
         }
@@ -109,7 +131,8 @@ impl Kernel for Scalar {
             for o in 0..GROUP {
                 let mut sums = core::array::from_fn(|i| column[i * TILE * tile.column_stride + o]);
                 sums[BIAS_TAP / WINDOW] = sums[BIAS_TAP / WINDOW].wrapping_add(start(tile.bias[o]));
-                for (pixel, y) in pixels.iter_mut().zip(from_taps(sums)) {
+                let rows = if tile.short { from_cut_taps(sums) } else { from_taps(sums) };
+                for (pixel, y) in pixels.iter_mut().zip(rows) {
                     let (multiplier, shift) = (requant.multiplier[o], requant.shift[o]);
                     pixel[o] = requantize(exact(y), multiplier, shift, requant.zero_point) as u8;
                 }
@@ -193,6 +216,17 @@ fn from_taps(m: [i32; WINDOW]) -> [i32; TILE] {
         a.wrapping_add(c << 2),
         b.wrapping_add(d2.wrapping_add(m[5]) << 2),
     ]
+}
+
+/// `B x` of a cut tile, the missing taps 0.
+fn to_cut_taps(x: [i16; WINDOW]) -> [i16; WINDOW] {
+    [4 * (x[0] - x[2]), 3 * (x[1] + x[2]), 3 * (x[1] - x[2]), 0, 0, 4 * (x[3] - x[1])]
+}
+
+/// `A m` of a cut tile, the missing outputs 0.
+fn from_cut_taps(m: [i32; WINDOW]) -> [i32; TILE] {
+    let (a, b) = (m[1].wrapping_add(m[2]), m[1].wrapping_sub(m[2]));
+    [m[0].wrapping_add(a), b.wrapping_add(m[5]), 0, 0]
 }
 
 /// Adds a run's products: 4 values times 8 channels a step.
