@@ -1,4 +1,4 @@
-//! Requantized Winograd's products of the `i8mm` kernel, over weights with 8 channels together.
+//! Products of requantized Winograd of the `i8mm` kernel, `i8mm_winograd8`: weights with 8 channels together.
 //!
 //! ```text
 //! 8 channels of two tiles, a register:               x = [p0 c0..7 | p1 c0..7]      neighbours in the values
