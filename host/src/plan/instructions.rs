@@ -130,7 +130,7 @@ mod tests {
     fn every_board_has_every_int8_step() {
         for board in BOARDS {
             let cpu = cpu_of(board.core);
-            for kind in Kind::ALL {
+            for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::WinogradF43F16) {
                 let found = PARSED.0.keys().any(|(c, step, _)| (*c, *step) == (cpu, kind.name()));
                 assert!(found, "{cpu} {}", kind.name());
             }
