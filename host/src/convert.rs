@@ -208,6 +208,7 @@ impl Conversion {
                     let search = Search { fused, calibration, samples, board, gate, judge, progress };
                     found = Some((gate, search.run(&mut model)?, judge.measure()));
                 }
+                plan::lay_out(&mut model, self.board);
                 (model, Some(calibration.n_pictures()))
             }
             Scheme::F16 => {

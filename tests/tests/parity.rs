@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Layout, NewModel, Scheme, write};
+use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Layout, NewModel, NewOp, S8Layout, Scheme, write};
 use vgg_edge_engine::image::{Limits, decode, prepare};
 use vgg_edge_engine::kernels::{by_name, variant};
 use vgg_edge_engine::pool::Serial;
@@ -37,6 +37,7 @@ fn models() -> (TempDir, Vec<PathBuf>) {
         (vgg_of_two_blocks(Scheme::F16), "random.f16.vgg"),
         (vgg_of_two_blocks(Scheme::Int8Fc4), "random.int8-fc4.vgg"),
         (winograd_of_two_blocks(), WINOGRAD),
+        (k8(vgg_of_two_blocks(Scheme::Int8)), "random.k8.vgg"),
     ] {
         let path = dir.path().join(name);
         save(model, &path);
@@ -45,9 +46,19 @@ fn models() -> (TempDir, Vec<PathBuf>) {
     if let Some(folder) = std::env::var_os("VGG_EDGE_MODELS").map(PathBuf::from) {
         let more = files(&folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "vgg"));
         models.extend(more);
-        assert!(models.len() > 4, "{}: no model", folder.display());
+        assert!(models.len() > 5, "{}: no model", folder.display());
     }
     (dir, models)
+}
+
+/// The same model with 8 weights together in its convolutions, as boards with matrix products have it.
+fn k8(mut model: NewModel) -> NewModel {
+    for layer in &mut model.layers {
+        if let NewOp::Conv { linear, .. } = &mut layer.op {
+            linear.layout = S8Layout::K8;
+        }
+    }
+    model
 }
 
 fn save(model: NewModel, path: &Path) {
@@ -64,14 +75,10 @@ fn kernels(model: &Path) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Whether `kernel` repacks layers of the blob.
+/// Whether `kernel` says that it repacks layers of the blob: it changes their algorithm, not only the order of weights.
 fn repacks(blob: &Blob<'_>, kernel: &str) -> bool {
-    let wanted: &[Layout] = match variant(kernel) {
-        "dotprod" => &[Layout::S16W36O8],
-        "i8mm" => &[Layout::S16W36O8, Layout::S8O8K4],
-        _ => &[],
-    };
-    let repacked = |op: &LayerOp<'_>| matches!(op, LayerOp::Conv { linear, .. } if wanted.contains(&linear.weights.layout()));
+    let direct = ["dotprod", "i8mm"].contains(&variant(kernel));
+    let repacked = |op: &LayerOp<'_>| matches!(op, LayerOp::Conv { linear, .. } if direct && linear.weights.layout() == Layout::S16W36O8);
     blob.layers().any(|layer| repacked(&layer.op))
 }
 

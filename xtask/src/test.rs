@@ -69,6 +69,19 @@ fn jobs() -> Vec<(String, Check)> {
 /// Sees accesses out of bounds and values that nobody wrote; Debian's package `valgrind`.
 const VALGRIND: &str = "valgrind";
 
+/// The engine's tests that compare kernels.
+const KERNEL_TESTS: [&str; 9] = [
+    "kernels",
+    "winograd",
+    "winograd8",
+    "winograd8_layers",
+    "winograd16",
+    "blocks",
+    "int4",
+    "repack",
+    "executor",
+];
+
 enum Outcome {
     Passed(Duration),
     Failed(Duration, String),
@@ -220,8 +233,9 @@ impl Check {
             }
             Check::Kernels(cpu) => {
                 shell::add_target(BOARD_TARGET)?;
-                let tests = "test -p vgg-edge-engine --test kernels --test executor --test repack --test int4 --target";
-                let mut command = cargo(&format!("{tests} {BOARD_TARGET} -- --nocapture"));
+                let tests: String = KERNEL_TESTS.iter().map(|test| format!("--test {test} ")).collect();
+                let mut command =
+                    cargo(&format!("test -p vgg-edge-engine {tests}--target {BOARD_TARGET} -- --nocapture"));
                 command
                     .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER", emulate(cpu))
                     .env("VGG_EDGE_EXPECT_KERNELS", cpu.kernels);

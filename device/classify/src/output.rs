@@ -10,7 +10,7 @@ use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Error, Result};
-use vgg_edge_blob::{Blob, BlobError, layout};
+use vgg_edge_blob::{Blob, BlobError, S8Layout, layout};
 use vgg_edge_engine::image::DecodeError;
 use vgg_edge_engine::kernels::{self, Kernel};
 use vgg_edge_engine::pool::{Executor, Pool};
@@ -146,9 +146,13 @@ pub(crate) fn warn_of_repacking(file: &ModelFile, engine: &Engine<'_>) {
     }
 }
 
-/// What was repacked, or `None`.
+/// What was repacked, or `None`: nothing is said where every layer has its algorithm and only the order of its weights is
+/// another.
 fn repacking(layers: &[Repacked], kernel: &dyn Kernel) -> Option<String> {
-    layers.first()?;
+    let is_reorder = |layer: &Repacked| layer.from.with(S8Layout::K4) == layer.to.with(S8Layout::K4);
+    if layers.iter().all(is_reorder) {
+        return None;
+    }
     let mut kinds: Vec<String> = Vec::new();
     for layer in layers {
         let kind = format!("{} to {}", layer.from.name(), layer.to.name());

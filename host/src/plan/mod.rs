@@ -24,7 +24,7 @@ pub mod search;
 mod sketch;
 mod units;
 
-use vgg_edge_blob::{Algorithm, NewModel, NewOp, Scheme, Shape};
+use vgg_edge_blob::{Algorithm, NewModel, NewOp, S8Layout, Scheme, Shape};
 
 pub use crate::boards::{BOARDS, Board};
 pub use counted::{Counted, Executed, Sample};
@@ -96,6 +96,21 @@ pub fn apply(model: &mut NewModel, board: &Board) -> Vec<String> {
         }
     }
     unproved
+}
+
+/// Lays the 8-bit weights of convolutions as the best kernel of `board` reads them; those of dense layers stay `s8-o8k4`,
+/// which is no slower where memory decides. For plans that are done: a layer that changes its algorithm changes its layout.
+pub fn lay_out(model: &mut NewModel, board: &Board) {
+    if !model.scheme.is_int8() || board.core.kernel != "i8mm" {
+        return;
+    }
+    for layer in &mut model.layers {
+        if let NewOp::Conv { algorithm, linear, .. } = &mut layer.op
+            && *algorithm != Algorithm::WinogradF43
+        {
+            linear.layout = S8Layout::K8;
+        }
+    }
 }
 
 impl Sketch {
