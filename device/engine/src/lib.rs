@@ -22,6 +22,6 @@ mod winograd8;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};
-pub use forecast::{BandForecast, Forecast, LayerForecast, StepForecast, forecast};
+pub use forecast::{BandForecast, Forecast, KernelTiles, LayerForecast, StepForecast, forecast};
 pub use plan::BlockPlan;
 pub use repack::Repacked;
