@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use vgg_edge_blob::Scheme;
 
 use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
-use crate::calibrate::Method;
+use crate::calibrate::{self, Method};
 use crate::convert::Conversion;
 use crate::gate::Gate;
 use crate::pack;
@@ -17,9 +17,6 @@ use crate::progress::Progress;
 use crate::quantize::INT4_FROM;
 use crate::report;
 use crate::samples::Samples;
-
-/// Fewer calibration pictures than this deserve a warning.
-const FEW_PICTURES: usize = 32;
 
 /// Number format of the blob.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,12 +173,6 @@ impl QuantizeArgs {
             None => samples,
         };
         eprintln!("calibration: {}, {} pictures", self.calib.display(), samples.len());
-        if scheme.is_int8() && samples.len() < FEW_PICTURES {
-            eprintln!(
-                "warning: {} calibration pictures are few; ranges are reliable from about {FEW_PICTURES} on",
-                samples.len()
-            );
-        }
         let gate = match (self.max_drop, &self.data) {
             (Some(max_drop), data) => {
                 let data = data.as_ref().map(|dir| Samples::open(dir, &blob_rule, input)).transpose()?;
@@ -189,6 +180,12 @@ impl QuantizeArgs {
             }
             (None, _) => None,
         };
+        if scheme.is_int8() {
+            let data = gate.as_ref().and_then(|gate| gate.data.as_ref());
+            for doubt in calibrate::doubts(graph, &rule, &samples, data, &labels, progress)? {
+                eprintln!("warning: {doubt}");
+            }
+        }
         let conversion = Conversion { scheme, method, board: self.board, gate, labels };
         let converted = conversion.run_int4_from(self.int4_from, graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
