@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
@@ -149,7 +149,7 @@ fn file_name(layer: &str) -> String {
 }
 
 /// NumPy's format, version 1.0: a header that Python would read as a dictionary, padded to 64 bytes, then the values.
-fn save_npy(path: &PathBuf, shape: Shape, values: &[f32]) -> anyhow::Result<()> {
+fn save_npy(path: &Path, shape: Shape, values: &[f32]) -> anyhow::Result<()> {
     let Shape { height, width, channels } = shape;
     let mut header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({height}, {width}, {channels}), }}");

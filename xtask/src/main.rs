@@ -30,6 +30,9 @@ enum Task {
     /// Accuracy of a blob over labelled pictures, alone or against f32
     #[command(disable_help_flag = true)]
     Eval(host::Args),
+    /// Weights and model on one picture, layer by layer, up to the first that differs too much
+    #[command(disable_help_flag = true)]
+    Compare(host::Args),
     /// Latency and memory traffic predicted for a board, a row a layer
     #[command(disable_help_flag = true)]
     Estimate(host::Args),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Inspect(args) => host::run("inspect", &args),
         Task::Quantize(args) => host::run("quantize", &args),
         Task::Eval(args) => host::run("eval", &args),
+        Task::Compare(args) => host::run("compare", &args),
         Task::Estimate(args) => host::run("estimate", &args),
         Task::Logs(args) => host::run("logs", &args),
         Task::Build(args) => build::run(&args),

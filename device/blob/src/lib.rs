@@ -10,6 +10,8 @@ pub mod int4;
 pub mod layout;
 mod model;
 #[cfg(feature = "write")]
+mod new;
+#[cfg(feature = "write")]
 pub mod pack;
 mod preprocess;
 mod read;
@@ -29,9 +31,11 @@ pub use model::{
     Algorithm, Golden, Layer, LayerOp, Layout, Linear, Padding, Quantization, S8Layout, Scheme, Shape,
     Weights,
 };
+#[cfg(feature = "write")]
+pub use new::{NewLayer, NewLinear, NewModel, NewOp, NewWeights};
 pub use preprocess::{ChannelOrder, Preprocess, ResizeFilter, ResizeRule};
 pub use read::Blob;
 #[cfg(feature = "write")]
-pub use write::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, write};
+pub use write::write;
 #[cfg(feature = "write")]
 pub use write_error::WriteError;

@@ -14,6 +14,7 @@ pub mod kernels;
 mod plan;
 pub mod pool;
 mod repack;
+mod strip;
 mod tiling;
 pub mod topk;
 mod winograd;

@@ -1,5 +1,6 @@
-//! Strips over blocks of 8 channels: every kernel of the table that this CPU can run gives the bytes of `scalar`, and `scalar`
-//! gives those of the strip over NHWC.
+//! Strips over blocks of 8 channels: every kernel of the table gives the bytes of `scalar`.
+//!
+//! `scalar` in turn gives those of the strip over NHWC.
 //!
 //! Output words start as a canary and are compared whole, so that a store beside the strip's own words fails, too.
 

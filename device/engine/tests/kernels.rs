@@ -555,6 +555,8 @@ fn kernels_md_describes_these_files() {
         ("avx2.rs", include_str!("../src/kernels/avx2.rs")),
         ("../winograd.rs", include_str!("../src/winograd.rs")),
         ("neon_core.rs", include_str!("../src/kernels/neon_core.rs")),
+        ("neon_f16.rs", include_str!("../src/kernels/neon_f16.rs")),
+        ("neon_fp16_winograd16.rs", include_str!("../src/kernels/neon_fp16_winograd16.rs")),
         ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
         ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
         ("neon_s4.rs", include_str!("../src/kernels/neon_s4.rs")),

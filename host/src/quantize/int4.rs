@@ -236,7 +236,7 @@ impl Dense<'_> {
                 Some(block) if block.groups.len() < BLOCK / INPUTS => {
                     block.groups.push(first - block.first..end - block.first);
                 }
-                _ => blocks.push(Block { first, groups: vec![0..end - first] }),
+                _ => blocks.push(Block { first, groups: std::iter::once(0..end - first).collect() }),
             }
             first = end;
         }

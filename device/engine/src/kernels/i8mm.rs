@@ -16,11 +16,12 @@ use core::arch::{aarch64 as neon, asm};
 use vgg_edge_blob::{Layout, S8Layout};
 
 use super::dotprod;
-use super::neon::{Finish, f16};
+use super::neon::Finish;
+use super::neon_f16::f16;
 use super::{
     F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
-    dotprod_winograd8, fp16_winograd16, i8mm_blocks, i8mm_winograd8, neon_winograd, neon_winograd_row,
+    dotprod_winograd8, i8mm_blocks, i8mm_winograd8, neon_fp16_winograd16, neon_winograd, neon_winograd_row,
     neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
 };
 
@@ -117,7 +118,7 @@ impl Kernel for I8mm {
     }
 
     fn winograd16_row_f16(&self, row: &Winograd16Row<'_, u16>, sums: &mut [f32]) {
-        fp16_winograd16::row(row, sums);
+        neon_fp16_winograd16::row(row, sums);
     }
 
     fn winograd16_output(&self, tile: &Winograd16Output<'_>) {

@@ -1,4 +1,4 @@
-//! The `i8mm` kernel over blocks of 8 channels, with weights in layout `s8-o8k8`: loads are operands of `smmla` as they lie.
+//! The `i8mm` kernel over blocks of 8 channels, `i8mm_blocks`: loads are operands of `smmla` as they lie.
 //!
 //! ```text
 //! 8 values of two pixels, a register:             x = [p0 k0..7 | p1 k0..7]         16 bytes of a block's row

@@ -1,4 +1,4 @@
-//! Requantized Winograd's products of the `i8mm` kernel, over weights with 8 channels together.
+//! Products of requantized Winograd of the `i8mm` kernel, `i8mm_winograd8`: weights with 8 channels together.
 //!
 //! ```text
 //! 8 channels of two tiles, a register:               x = [p0 c0..7 | p1 c0..7]      neighbours in the values
@@ -94,8 +94,9 @@ unsafe fn columns<const N: usize, const ODD: bool, const F43: bool>(
                 }
                 *both = scaled_columns::<F43>(acc, scales[r]);
             }
-            for x in 0..tile {
-                let [a, b] = [both[0][x], both[1][x]].map(|v| neon::vreinterpretq_s64_s32(v));
+            let [first, second] = both;
+            for (x, (a, b)) in first.into_iter().zip(second).enumerate().take(tile) {
+                let [a, b] = [a, b].map(|v| neon::vreinterpretq_s64_s32(v));
                 let place = (x * row.n_tiles + 2 * i) * GROUP + 4 * half;
                 // SAFETY: `check` found 8 places for every tile of every column.
                 unsafe {

@@ -8,7 +8,7 @@
 //! output   4 channels at a time
 //! ```
 //!
-//! Half-precision multiplications are `fp16_winograd16`.
+//! Half-precision multiplications are `neon_fp16_winograd16`.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
@@ -16,7 +16,7 @@ use core::arch::aarch64 as neon;
 
 use vgg_edge_blob::winograd::{TILE, WINDOW};
 
-use super::neon::store_floats;
+use super::neon_f16::store_floats;
 use super::{GROUP, MAX_BATCH, Winograd16Input, Winograd16Output, Winograd16Row};
 
 pub(super) fn input_f32(window: &Winograd16Input<'_>, taps: &mut [f32]) {

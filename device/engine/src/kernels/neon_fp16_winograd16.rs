@@ -1,4 +1,4 @@
-//! Half-precision Winograd multiplications of the Arm rows, `fp16_winograd16`: with FEAT_FP16 (A55, A76 and later), or emulated.
+//! Half-precision Winograd multiplications of the Arm rows, `neon_fp16_winograd16`: with FEAT_FP16 (A55, A76 and later), or emulated.
 //!
 //! ```text
 //! w_k = [k: o0 .. o7]                8 channels k after one another, one register each
