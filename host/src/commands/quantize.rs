@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use vgg_edge_blob::Scheme;
 
@@ -16,6 +16,7 @@ use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
 use crate::quantize::INT4_FROM;
 use crate::report;
+use crate::report::html::{Subject, shell};
 use crate::samples::Samples;
 
 /// Number format of the blob.
@@ -81,6 +82,9 @@ pub struct QuantizeArgs {
     /// Weights from which on a dense layer takes 4 bits (int8-fc4)
     #[arg(long, value_name = "N", default_value_t = INT4_FROM, hide = true)]
     pub int4_from: usize,
+    /// A page about the conversion: every layer's error, sensitivity, histograms, boards, worst pictures; takes a while more
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -145,6 +149,11 @@ impl QuantizeArgs {
             "--method and --percentile go with --scheme int8 and int8-fc4"
         );
         self.check_gate(scheme)?;
+        ensure!(
+            self.report.as_ref() != Some(&self.output),
+            "--report is {}, which is also the blob, expected another file",
+            self.output.display()
+        );
         let imported = {
             let spinner = progress.spinner("import");
             let imported = self.weights_args.import(&self.weights)?;
@@ -189,6 +198,23 @@ impl QuantizeArgs {
         let conversion = Conversion { scheme, method, board: self.board, gate, labels };
         let converted = conversion.run_int4_from(self.int4_from, graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
+        if let Some(path) = &self.report {
+            let subject = Subject {
+                graph,
+                rule: &rule,
+                samples: &samples,
+                converted: &converted,
+                method,
+                int4_from: if scheme == Scheme::Int8Fc4 { self.int4_from } else { usize::MAX },
+                board: self.board,
+                labels: &conversion.labels,
+                weights: self.weights.display().to_string(),
+                weights_format: imported.format.to_string(),
+                gate_labelled: self.data.is_some(),
+                command: shell(std::env::args_os().map(|word| word.to_string_lossy().into_owned())),
+            };
+            pack::save(subject.page(progress).context("report")?.as_bytes(), path)?;
+        }
 
         for layer in &converted.unproved {
             eprintln!("warning: layer `{layer}`: weights too large for exact winograd-f43, it stays direct");
@@ -220,6 +246,9 @@ impl QuantizeArgs {
         out(format_args!("arena      {}", human_bytes(converted.arena_bytes as u64)))?;
         out(format_args!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64)))?;
         out(format_args!("written    {}", self.output.display()))?;
+        if let Some(path) = &self.report {
+            out(format_args!("report     {}", path.display()))?;
+        }
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }

@@ -326,14 +326,8 @@ impl Sketch {
         let in_blocks = blocks && matches!(op, OpSketch::Conv { .. });
         let layout = if in_blocks { S8Layout::K8 } else { S8Layout::K4 };
         let bytes = <[i8]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
-        let winograd8 = |form| Weights::S8Winograd {
-            form,
-            layout,
-            data: bytes,
-            params: &[],
-            input: &[],
-            scales: &[],
-        };
+        let winograd8 =
+            |form| Weights::S8Winograd { form, layout, data: bytes, params: &[], input: &[], scales: &[] };
         let weights = match (self.scheme, op.kind()) {
             (Scheme::F16, kind @ (Kind::WinogradF43 | Kind::WinogradF43F16)) => {
                 let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
