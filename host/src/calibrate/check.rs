@@ -17,6 +17,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use anyhow::Context;
 use rayon::prelude::*;
 
 use crate::eval;
@@ -130,7 +131,7 @@ pub fn doubts(
     }
     let bar = progress.bar("check", samples.len());
     let look = |i: usize| {
-        let picture = samples.picture(i)?;
+        let picture = samples.picture(i).context("calibrate")?;
         bar.inc(1);
         Ok(Looked::at(&picture.data, rule.order.channels()))
     };
