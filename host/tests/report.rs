@@ -1,5 +1,6 @@
-//! `quantize --report` in a real browser: it renders, its charts have marks, nothing fails, and its figures are those of the
-//! JSON in it.
+//! `quantize --report` in a real browser: a page that renders, with marks in its charts.
+//!
+//! Nothing fails on the console, and the page's figures are those of the JSON in it.
 //!
 //! The page holds no script; a second page shows it in a frame as wide as a phone and writes down what a script finds there.
 
