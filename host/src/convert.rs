@@ -72,6 +72,21 @@ pub struct Converted {
     pub unproved: Vec<String>,
     /// Bytes of the arena that the engine needs.
     pub arena_bytes: usize,
+    /// What calibration saw, with what `auto` chose; absent where nothing was calibrated.
+    pub calibration: Option<Calibration>,
+    /// The pictures that it was measured on.
+    pub measured: Samples,
+    /// Both networks' answers for each of them.
+    pub answers: Vec<Answers>,
+}
+
+/// Logits, or features, of one picture.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The reference's.
+    pub reference: Vec<f32>,
+    /// The blob's.
+    pub blob: Vec<f32>,
 }
 
 /// The blob's metadata. Nothing in it depends on where or when the conversion ran.
@@ -185,7 +200,7 @@ impl Conversion {
         let reference = Reference::with_outputs(graph).context("f32 reference")?;
         let mut unproved = Vec::new();
         let mut found = None;
-        let (mut model, calibrated) = match self.scheme {
+        let (mut model, calibration) = match self.scheme {
             Scheme::Int8 | Scheme::Int8Fc4 => {
                 let from = if self.scheme == Scheme::Int8 { usize::MAX } else { int4_from };
                 let keep = quantize::inputs_of_int4(&fused, from);
@@ -209,7 +224,7 @@ impl Conversion {
                     found = Some((gate, search.run(&mut model)?, judge.measure()));
                 }
                 plan::lay_out(&mut model, self.board);
-                (model, Some(calibration.n_pictures()))
+                (model, Some(calibration))
             }
             Scheme::F16 => {
                 // How large inputs are, where arithmetic is in half precision.
@@ -218,7 +233,7 @@ impl Conversion {
                     .transpose()
                     .context("calibrate")?;
                 let model = quantize::to_f16(graph, &rule.to_blob(), self.board, calibration.as_ref())?;
-                (model, calibration.map(|c| c.n_pictures()))
+                (model, calibration)
             }
         };
         model.labels.clone_from(&self.labels);
@@ -226,7 +241,7 @@ impl Conversion {
         let approximate = found.as_ref().is_some_and(|(_, f, _)| f.predicted.iter().any(Option::is_some));
         let n_measured = if approximate { MEASURED_PICTURES_GATED } else { MEASURED_PICTURES };
         let measured = samples.clone().thin(n_measured);
-        let (mut sqnr, comparison) = measure(&reference, &fused, &draft, &measured, rule, progress)?;
+        let (mut sqnr, comparison, answers) = measure(&reference, &fused, &draft, &measured, rule, progress)?;
         drop(draft);
         if let (true, Some((_, found, _))) = (approximate, &found) {
             for ((layer, sqnr), predicted) in model.layers.iter().zip(&mut sqnr).zip(&found.predicted) {
@@ -249,7 +264,7 @@ impl Conversion {
             scheme: self.scheme.name(),
             method: (self.scheme == Scheme::Int8).then(|| self.method.to_string()),
             board: Some(self.board.name),
-            calibration_pictures: calibrated,
+            calibration_pictures: calibration.as_ref().map(Calibration::n_pictures),
             measured_pictures: measured.len(),
             agreement: graph.is_classifier().then(|| comparison.agreement()),
             mean_kl: graph.is_classifier().then(|| comparison.mean_kl()),
@@ -269,7 +284,17 @@ impl Conversion {
         model.metadata = serde_json::to_string(&figures)?;
         let algorithms = plan::algorithms(&model);
         let (bytes, arena_bytes) = with_self_test(model, samples)?;
-        Ok(Converted { bytes, figures, sqnr, algorithms, unproved, arena_bytes })
+        Ok(Converted {
+            bytes,
+            figures,
+            sqnr,
+            algorithms,
+            unproved,
+            arena_bytes,
+            calibration,
+            measured,
+            answers,
+        })
     }
 }
 
@@ -286,7 +311,7 @@ fn measure(
     samples: &Samples,
     rule: &Preprocess,
     progress: &Progress,
-) -> anyhow::Result<(Vec<LayerSqnr>, Comparison)> {
+) -> anyhow::Result<(Vec<LayerSqnr>, Comparison, Vec<Answers>)> {
     let blob = Blob::parse(bytes.as_slice())?;
     let bar = progress.bar("compare", samples.len());
     let empty = || (vec![Sqnr::default(); fused.len()], Comparison::default());
@@ -309,18 +334,20 @@ fn measure(
                 })?;
                 comparison.add(&answer.logits, logits);
                 bar.inc(1);
-                anyhow::Ok((sums, comparison))
+                anyhow::Ok((sums, comparison, Answers { reference: answer.logits, blob: logits.to_vec() }))
             },
         )
         .collect::<anyhow::Result<_>>()?;
     // In the pictures' order: sums of floats must not depend on threads, or the blob's bytes would.
     let (mut sums, mut comparison) = empty();
-    for (of_layers, of_logits) in &pictures {
-        sums.iter_mut().zip(of_layers).for_each(|(a, b)| a.merge(b));
-        comparison.merge(of_logits);
+    let mut answers = Vec::with_capacity(pictures.len());
+    for (of_layers, of_logits, of_picture) in pictures {
+        sums.iter_mut().zip(&of_layers).for_each(|(a, b)| a.merge(b));
+        comparison.merge(&of_logits);
+        answers.push(of_picture);
     }
     let layers = fused.iter().zip(&sums).map(|(f, s)| LayerSqnr::new(f.name, s.db()));
-    Ok((layers.collect(), comparison))
+    Ok((layers.collect(), comparison, answers))
 }
 
 /// Adds the first picture and its logits, packs, and lets every kernel of this machine repeat them.

@@ -35,7 +35,7 @@ fn predictions_are_within_15_percent_of_counts() {
         let (mut n_layers, mut worst) = (0, 0.0f64);
         for network in &networks {
             let rows = layers(network, core);
-            let rows = rows.unwrap_or_else(|| panic!("{} was not counted for {}", network.name, core.name));
+            let Some(rows) = rows else { continue };
             for (layer, step, counted, predicted) in rows {
                 let error = predicted / counted - 1.0;
                 (n_layers, worst) = (n_layers + 1, worst.max(error.abs()));
@@ -61,11 +61,15 @@ fn what_matters_was_counted() {
         &network.unwrap_or_else(|| panic!("no network `{name}`")).sketch
     };
     let n_of = |name: &str, kind| named(name).layers.iter().filter(|layer| layer.op.kind() == kind).count();
-    for (network, side) in
-        [("vgg16-exact", 224), ("vgg16-direct", 224), ("cifar-exact", 96), ("cifar-direct", 96)]
-    {
+    for (network, side) in [("vgg16-exact", 224), ("vgg16-direct", 224), ("cifar-direct", 96)] {
         assert_eq!((named(network).input.height, named(network).input.width), (side, side), "{network}");
     }
     assert_eq!((n_of("vgg16-exact", Kind::WinogradF43), n_of("vgg16-direct", Kind::Direct)), (12, 12));
+    for (network, kind) in
+        [("v112-winograd8-f23", Kind::Winograd8F23), ("v112-winograd8-f43", Kind::Winograd8F43)]
+    {
+        assert_eq!(n_of(network, kind), 12, "{network}");
+        assert_eq!(networks.iter().find(|n| n.name == network).unwrap().cpus.len(), 4, "{network}");
+    }
     assert_eq!((n_of("vgg16-exact", Kind::Dense), n_of("cifar-direct", Kind::Average)), (3, 1));
 }

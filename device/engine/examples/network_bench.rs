@@ -1,7 +1,7 @@
 //! Measures whole networks of random weights: VGG16, its dense head, or one 3x3 layer of it.
 //!
 //! ```text
-//! network_bench write FILE vgg16 ALGORITHM                      224x224, 1000 classes
+//! network_bench write FILE vgg16[-SIDE] ALGORITHM               224x224, or SIDE times SIDE; 1000 classes
 //! network_bench write FILE head direct|int4                      its dense layers, behind a 1x1 layer on 7x7 pixels
 //! network_bench write FILE INxOUTxSIDE ALGORITHM|none                 3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
 //!     ALGORITHM: direct, winograd, winograd8-f23 or winograd8-f43, all but winograd also with -k8: layouts for `smmla`
@@ -36,7 +36,7 @@ mod support;
 use support::{Part, Random, int4_twin, k8_twin, model, winograd_twin, winograd8_twin};
 
 const USAGE: &str =
-    "usage: network_bench write FILE vgg16|head|INxOUTxSIDE direct|direct-k8|winograd|winograd8-f23|winograd8-f43|int4|none
+    "usage: network_bench write FILE vgg16[-SIDE]|head|INxOUTxSIDE direct|direct-k8|winograd|winograd8-f23|winograd8-f43|int4|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -62,7 +62,7 @@ fn number(text: &str) -> Result<usize, String> {
 }
 
 /// Blocks of two and three 3x3 layers with a pool behind each, then the dense head.
-fn vgg16() -> (Shape, Vec<Part>) {
+fn vgg16(side: usize) -> (Shape, Vec<Part>) {
     let mut parts = Vec::new();
     for (block, (filters, n)) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)].into_iter().enumerate() {
         let block = block as u16 + 1;
@@ -70,7 +70,7 @@ fn vgg16() -> (Shape, Vec<Part>) {
         parts.push(Part::Pool { stride: 2, padding: Padding::Valid, block });
     }
     parts.extend([4096, 4096, 1000].map(|units| Part::Dense { units }));
-    (Shape { height: 224, width: 224, channels: 3 }, parts)
+    (Shape { height: side as u32, width: side as u32, channels: 3 }, parts)
 }
 
 /// What VGG16's last map is made of, then the dense head.
@@ -98,7 +98,8 @@ fn layer(sizes: &str, alone: bool) -> Result<(Shape, Vec<Part>), String> {
 
 fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     let (input, parts) = match network {
-        "vgg16" => vgg16(),
+        "vgg16" => vgg16(224),
+        smaller if smaller.starts_with("vgg16-") => vgg16(number(&smaller["vgg16-".len()..])?),
         "head" => head(),
         sizes => layer(sizes, algorithm.starts_with("none"))?,
     };

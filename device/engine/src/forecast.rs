@@ -9,14 +9,14 @@
 //!
 //! ```
 //! use vgg_edge_blob::{Layer, LayerOp, Padding, Quantization, Scheme, Shape};
-//! use vgg_edge_engine::{Options, forecast};
+//! use vgg_edge_engine::{KernelTiles, Options, forecast};
 //! let side = |height| Shape { height, width: height, channels: 8 };
 //! let quant = Quantization { scale: 1.0, zero_point: 0 };
 //! let pool = Layer {
 //!     name: "pool", op: LayerOp::MaxPool { stride: 2, padding: Padding::Valid }, input: side(32), output: side(16),
 //!     block: 1, in_quant: quant, out_quant: quant, sqnr_db: f32::NAN,
 //! };
-//! let forecast = forecast(Scheme::Int8, side(32), &[pool], &Options::default(), 1, 1 << 20);
+//! let forecast = forecast(Scheme::Int8, side(32), &[pool], &Options::default(), 1, 1 << 20, KernelTiles::default());
 //! let rows: usize = forecast.layers[0].steps.iter().map(|step| step.n_rows).sum();
 //! assert_eq!(rows, 16);
 //! ```
@@ -28,9 +28,11 @@ use vgg_edge_blob::layout::{ALIGN, GROUP};
 use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
 use crate::Options;
+use crate::blocks::BlockMap;
+use crate::exec::band_parts;
+use crate::kernels::Cut;
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
-use crate::tiling::Tiling;
-use crate::winograd::MAX_BATCH;
+use crate::tiling::{Sizes, Tiling};
 
 /// What a network does for one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +65,13 @@ pub struct StepForecast {
     pub moved_bytes: usize,
     /// Padding pixels on each side of an output row.
     pub halo: usize,
-    /// Of a Winograd layer.
+    /// Bytes of input that are copied into blocks before: layout `s8-o8k8`.
+    pub copied_bytes: usize,
+    /// Of a Winograd layer, shape by shape.
     pub bands: Vec<BandForecast>,
 }
 
-/// A band of a Winograd layer's tiles.
+/// The tiles of one shape in a band of a Winograd layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BandForecast {
     /// Tiles.
@@ -76,11 +80,21 @@ pub struct BandForecast {
     pub n_batches: usize,
     /// One row of taps after the other, instead of one group of outputs after the other.
     pub by_row: bool,
+    /// What these tiles do not have.
+    pub cut: Cut,
+}
+
+/// What a kernel's exact Winograd does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelTiles {
+    /// It runs 3x3 filters over a picture: [`Kernel::has_fast_picture_tiles`](crate::kernels::Kernel::has_fast_picture_tiles).
+    pub of_pictures: bool,
+    /// It knows [`Cut`] tiles: [`Kernel::has_cut_tiles`](crate::kernels::Kernel::has_cut_tiles).
+    pub cut: bool,
 }
 
 /// Plans `layers` as [`Engine::new`](crate::Engine::new) does with `options` and `n_threads`, and tells what the plan does.
-/// Traffic is that of a last cache of `cache_bytes`. `picture_tiles`: the kernel runs 3x3 filters over a picture as exact
-/// Winograd ([`Kernel::has_fast_picture_tiles`](crate::kernels::Kernel::has_fast_picture_tiles)).
+/// Traffic is that of a last cache of `cache_bytes`. Layers have the weights that the kernel reads: behind repacking.
 pub fn forecast(
     scheme: Scheme,
     input: Shape,
@@ -88,15 +102,15 @@ pub fn forecast(
     options: &Options,
     n_threads: usize,
     cache_bytes: usize,
-    picture_tiles: bool,
+    kernel: KernelTiles,
 ) -> Forecast {
     let is_3x3 = layers.first().is_some_and(|l| matches!(l.op, LayerOp::Conv { kernel: 3, .. }));
-    let network = (layers, picture_tiles && is_3x3 && scheme.is_int8());
+    let network = (layers, kernel.of_pictures && is_3x3 && scheme.is_int8());
     let plan = plan::plan(scheme, input, network, options.l2_bytes, n_threads);
     let mut forecasts = vec![LayerForecast::default(); layers.len()];
     for step in &plan.steps {
         let tiling = plan.tilings.get(step.layer_idx).copied().flatten();
-        forecasts[step.layer_idx].steps.push(of_step(step, tiling));
+        forecasts[step.layer_idx].steps.push(of_step(step, &layers[step.layer_idx], tiling, kernel.cut));
     }
     for block in &plan.blocks {
         let range = block.first_layer..block.first_layer + block.n_layers;
@@ -112,20 +126,24 @@ pub fn forecast(
     Forecast { layers: forecasts, blocks: plan.blocks, arena_bytes: plan.arena_bytes }
 }
 
-fn of_step(step: &Step, tiling: Option<Tiling>) -> StepForecast {
-    let band = |tiling: &Tiling, n_tiles: usize| {
-        let n_batches = n_tiles.div_ceil(MAX_BATCH);
-        BandForecast { n_tiles, n_batches, by_row: tiling.by_row }
-    };
-    let bands = tiling.iter().flat_map(|tiling| {
-        let tiles = tiling.sizes.n_tiles(step.n_rows, step.target.width);
-        tiling.bands(tiles).map(move |(_, n)| band(tiling, n))
-    });
+fn of_step(step: &Step, layer: &Layer<'_>, tiling: Option<Tiling>, cuts: bool) -> StepForecast {
+    let mut bands = Vec::new();
+    if let Some(tiling) = &tiling {
+        let cuts = cuts && tiling.sizes == Sizes::EXACT;
+        for (first, n) in tiling.bands(tiling.sizes.n_tiles(step.n_rows, step.target.width)) {
+            let parts = band_parts(step, tiling, cuts, (first, n));
+            bands.extend(parts.filter(|(_, n_tiles, _)| *n_tiles > 0).map(|(cut, n_tiles, n_batches)| {
+                BandForecast { n_tiles, n_batches, by_row: tiling.by_row, cut }
+            }));
+        }
+    }
+    let copy = BlockMap::of(layer, step.layer_idx).filter(|_| tiling.is_none());
     StepForecast {
         n_rows: step.n_rows,
         moved_bytes: step.keep.1 * step.target.pitch() * step.target.value_size,
         halo: step.target.halo,
-        bands: bands.collect(),
+        copied_bytes: copy.map_or(0, |map| map.rows(step.n_rows) * map.row_len() * GROUP),
+        bands,
     }
 }
 

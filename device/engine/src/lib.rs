@@ -23,6 +23,6 @@ mod winograd8;
 
 pub use error::EngineError;
 pub use exec::{Engine, Options};
-pub use forecast::{BandForecast, Forecast, LayerForecast, StepForecast, forecast};
+pub use forecast::{BandForecast, Forecast, KernelTiles, LayerForecast, StepForecast, forecast};
 pub use plan::BlockPlan;
 pub use repack::Repacked;

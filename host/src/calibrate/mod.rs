@@ -9,6 +9,7 @@
 //! number of threads: histograms add up exactly.
 
 mod auto;
+mod check;
 mod entropy;
 mod histogram;
 mod means;
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+pub use check::{Doubt, doubts};
 pub use histogram::Histogram;
 pub use means::Means;
 pub use taps::TapStats;

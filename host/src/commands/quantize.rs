@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use vgg_edge_blob::Scheme;
 
 use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
-use crate::calibrate::Method;
+use crate::calibrate::{self, Method};
 use crate::convert::Conversion;
 use crate::gate::Gate;
 use crate::pack;
@@ -16,10 +16,8 @@ use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
 use crate::quantize::INT4_FROM;
 use crate::report;
+use crate::report::html::{Subject, shell};
 use crate::samples::Samples;
-
-/// Fewer calibration pictures than this deserve a warning.
-const FEW_PICTURES: usize = 32;
 
 /// Number format of the blob.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +82,9 @@ pub struct QuantizeArgs {
     /// Weights from which on a dense layer takes 4 bits (int8-fc4)
     #[arg(long, value_name = "N", default_value_t = INT4_FROM, hide = true)]
     pub int4_from: usize,
+    /// A page about the conversion: every layer's error, sensitivity, histograms, boards, worst pictures; takes a while more
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Use at most so many of the pictures, evenly spaced
     #[arg(long, value_name = "N")]
     pub max_pictures: Option<usize>,
@@ -148,6 +149,11 @@ impl QuantizeArgs {
             "--method and --percentile go with --scheme int8 and int8-fc4"
         );
         self.check_gate(scheme)?;
+        ensure!(
+            self.report.as_ref() != Some(&self.output),
+            "--report is {}, which is also the blob, expected another file",
+            self.output.display()
+        );
         let imported = {
             let spinner = progress.spinner("import");
             let imported = self.weights_args.import(&self.weights)?;
@@ -176,12 +182,6 @@ impl QuantizeArgs {
             None => samples,
         };
         eprintln!("calibration: {}, {} pictures", self.calib.display(), samples.len());
-        if scheme.is_int8() && samples.len() < FEW_PICTURES {
-            eprintln!(
-                "warning: {} calibration pictures are few; ranges are reliable from about {FEW_PICTURES} on",
-                samples.len()
-            );
-        }
         let gate = match (self.max_drop, &self.data) {
             (Some(max_drop), data) => {
                 let data = data.as_ref().map(|dir| Samples::open(dir, &blob_rule, input)).transpose()?;
@@ -189,9 +189,32 @@ impl QuantizeArgs {
             }
             (None, _) => None,
         };
+        if scheme.is_int8() {
+            let data = gate.as_ref().and_then(|gate| gate.data.as_ref());
+            for doubt in calibrate::doubts(graph, &rule, &samples, data, &labels, progress)? {
+                eprintln!("warning: {doubt}");
+            }
+        }
         let conversion = Conversion { scheme, method, board: self.board, gate, labels };
         let converted = conversion.run_int4_from(self.int4_from, graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
+        if let Some(path) = &self.report {
+            let subject = Subject {
+                graph,
+                rule: &rule,
+                samples: &samples,
+                converted: &converted,
+                method,
+                int4_from: if scheme == Scheme::Int8Fc4 { self.int4_from } else { usize::MAX },
+                board: self.board,
+                labels: &conversion.labels,
+                weights: self.weights.display().to_string(),
+                weights_format: imported.format.to_string(),
+                gate_labelled: self.data.is_some(),
+                command: shell(std::env::args_os().map(|word| word.to_string_lossy().into_owned())),
+            };
+            pack::save(subject.page(progress).context("report")?.as_bytes(), path)?;
+        }
 
         for layer in &converted.unproved {
             eprintln!("warning: layer `{layer}`: weights too large for exact winograd-f43, it stays direct");
@@ -223,6 +246,9 @@ impl QuantizeArgs {
         out(format_args!("arena      {}", human_bytes(converted.arena_bytes as u64)))?;
         out(format_args!("size       {}", human_bytes(converted.bytes.as_slice().len() as u64)))?;
         out(format_args!("written    {}", self.output.display()))?;
+        if let Some(path) = &self.report {
+            out(format_args!("report     {}", path.display()))?;
+        }
         eprintln!("done in {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
     }

@@ -84,13 +84,14 @@ impl Counted {
     /// The work of every layer on `cpu`, with the kernels of `core`; `None` when it was not counted there.
     pub fn samples(&self, cpu: &str, core: &Core) -> Option<Vec<Sample<'_>>> {
         let (_, executed) = self.cpus.iter().find(|(name, _)| name == cpu)?;
-        let forecast = self.sketch.forecast(1, ANY_CACHE);
-        let (tile, scheme) = (instructions::tile_of(core, self.sketch.scheme), self.sketch.scheme);
-        let maps = self.sketch.maps();
-        let halo = matches!(self.sketch.layers.first()?.op, OpSketch::Conv { side: 3, .. });
-        let mut steps = vec![(Kind::Picture, units::of_picture(self.sketch.input, usize::from(halo)))];
+        let sketch = self.sketch.on(core);
+        let forecast = sketch.forecast(core, 1, ANY_CACHE);
+        let (tile, scheme) = (instructions::tile_of(core, sketch.scheme), sketch.scheme);
+        let maps = sketch.maps();
+        let halo = matches!(sketch.layers.first()?.op, OpSketch::Conv { side: 3, .. });
+        let mut steps = vec![(Kind::Picture, units::of_picture(sketch.input, usize::from(halo)))];
         for (i, layer) in forecast.layers.iter().enumerate() {
-            steps.push(units::of_layer(&self.sketch, i, &layer.steps, tile));
+            steps.push(units::of_layer(&sketch, i, &layer.steps, tile));
         }
         steps.push((Kind::Output, units::of_output(*maps.last()?)));
         let sample = |((kind, units), executed)| Sample {

@@ -129,10 +129,11 @@ impl Estimate {
     /// A step that the cost table does not know.
     pub fn new(sketch: &Sketch, board: &Board, n_threads: usize) -> Result<Self, Unknown> {
         let cache = board.l2.kib as usize * 1024;
-        let [one, many] = [1, n_threads].map(|n| sketch.forecast(n, cache));
+        let run = sketch.on(board.core);
+        let [one, many] = [1, n_threads].map(|n| run.forecast(board.core, n, cache));
         let mut rows = vec![edge(sketch, board, Kind::Picture, n_threads)?];
         for i in 0..sketch.layers.len() {
-            rows.push(row(sketch, i, board, [&one, &many], n_threads)?);
+            rows.push(row(&run, i, board, [&one, &many], n_threads)?);
         }
         rows.push(edge(sketch, board, Kind::Output, n_threads)?);
         Ok(Self { rows, arena_bytes: one.arena_bytes, n_threads })
@@ -157,7 +158,7 @@ impl Estimate {
 
 /// Of a layer in the plan of its whole network: cycles of the bound and bytes.
 pub(super) fn layer_cost(sketch: &Sketch, i: usize, board: &Board) -> Option<Cost> {
-    let forecast = sketch.forecast(1, board.l2.kib as usize * 1024);
+    let forecast = sketch.forecast(board.core, 1, board.l2.kib as usize * 1024);
     let layer = forecast.layers.get(i)?;
     let tile = instructions::tile_of(board.core, sketch.scheme);
     let (kind, units) = units::of_layer(sketch, i, &layer.steps, tile);

@@ -25,8 +25,8 @@ struct HalfRates {
     half: bool,
 }
 
-/// Those of a board. A76: counted, `device/engine/benches/record/2026-11-24-f16-winograd.md`; x86-64 measured; the others have
-/// half of the A76's multiplications (A53, A72, A55).
+/// Those of a board: guesses that nothing counted or timed. The cost table has no f16 Winograd either, so `estimate` gives such
+/// a layer no price. The A53, A72 and A55 are taken for half of the A76.
 fn rates(board: &Board) -> HalfRates {
     match board.name {
         "rpi5" | "rk3588" | "armv8-i8mm" => {

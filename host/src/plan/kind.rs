@@ -98,7 +98,7 @@ impl Kind {
     /// Taps and outputs of a Winograd tile's side.
     pub(super) fn form(self) -> Option<Form> {
         match self {
-            Kind::WinogradF43 | Kind::WinogradF43F16 => Some(Form { tile: 4, value_bytes: 2 }),
+            Kind::WinogradF43 | Kind::WinogradF43F16 => Some(EXACT),
             Kind::Winograd8F43 => Some(Form { tile: 4, value_bytes: 1 }),
             Kind::Winograd8F23 => Some(Form { tile: 2, value_bytes: 1 }),
             _ => None,
@@ -126,6 +126,9 @@ pub(super) struct Form {
     /// Bytes of a transformed value or weight.
     pub(super) value_bytes: usize,
 }
+
+/// Of exact Winograd.
+pub(super) const EXACT: Form = Form { tile: 4, value_bytes: 2 };
 
 impl Form {
     /// Rows of taps.

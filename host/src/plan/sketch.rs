@@ -26,10 +26,11 @@ use vgg_edge_blob::{
     Blob, Layer, LayerOp, Linear, NewModel, NewOp, NewWeights, Padding, Quantization, S8Layout, Scheme,
     Shape, Weights,
 };
-use vgg_edge_engine::{Forecast, Options, forecast};
+use vgg_edge_engine::{Forecast, KernelTiles, Options, forecast};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Kind;
+use crate::boards::Core;
 use crate::graph;
 use crate::quantize::{Fused, FusedOp, INT4_FROM, blob_shape};
 
@@ -237,31 +238,57 @@ impl Sketch {
         maps
     }
 
-    /// Runs and values of a run that an output pixel of layer `i` reads, as packed for direct convolution.
-    pub(super) fn runs(&self, i: usize, input: Shape) -> (usize, usize) {
+    /// Runs and values of a run that an output pixel of layer `i` reads, as packed for direct convolution. In blocks, a
+    /// pixel of a first layer has one run.
+    pub(super) fn runs(&self, i: usize, input: Shape, blocks: bool) -> (usize, usize) {
         // The picture's channels are stored as they are.
         let stored = if i == 0 { input.channels } else { padded(input.channels) } as usize;
         let (n_runs, len) = match self.layers[i].op {
+            OpSketch::Conv { side, .. } if blocks && i == 0 && self.scheme.is_int8() => {
+                (1, usize::from(side) * usize::from(side) * stored)
+            }
             OpSketch::Conv { side, .. } => (usize::from(side), usize::from(side) * stored),
             _ => (1, input.height as usize * input.width as usize * stored),
         };
         (n_runs, if self.scheme.is_int8() { len.next_multiple_of(GROUP) } else { len })
     }
 
-    /// What the engine's plan does on `n_threads`, with traffic of a last cache of `cache_bytes`.
-    pub fn forecast(&self, n_threads: usize, cache_bytes: usize) -> Forecast {
+    /// The network as a core's kernel runs it: kernels with dot products run exact Winograd's layers direct, from weights that
+    /// they repack.
+    pub fn on(&self, core: &Core) -> Self {
+        let mut sketch = self.clone();
+        if self.scheme.is_int8() && matches!(core.kernel, "dotprod" | "i8mm") {
+            for layer in &mut sketch.layers {
+                if let OpSketch::Conv { kind: kind @ Kind::WinogradF43, .. } = &mut layer.op {
+                    *kind = Kind::Direct;
+                }
+            }
+        }
+        sketch
+    }
+
+    /// What the engine's plan does with a core's kernel on `n_threads`, with traffic of a last cache of `cache_bytes`.
+    pub fn forecast(&self, core: &Core, n_threads: usize, cache_bytes: usize) -> Forecast {
         let maps = self.maps();
         // Weights whose pages are never touched: only their number counts.
-        let sizes = (0..self.layers.len()).map(|i| self.weight_len(i, maps[i]));
+        let blocks = core.kernel == "i8mm";
+        let sizes = (0..self.layers.len()).map(|i| self.weight_len(i, maps[i], blocks));
         let zeros = vec![0i16; sizes.clone().max().unwrap_or(0)];
-        let layer = |(i, len): (usize, usize)| self.layer(i, [maps[i], maps[i + 1]], &zeros[..len]);
+        let layer = |(i, len): (usize, usize)| self.layer(i, [maps[i], maps[i + 1]], &zeros[..len], blocks);
         let layers: Vec<Layer<'_>> = sizes.enumerate().map(layer).collect();
-        forecast(self.scheme, self.input, &layers, &Options::default(), n_threads, cache_bytes, false)
+        let kernel = KernelTiles {
+            of_pictures: core.kernel == "neon",
+            cut: matches!(core.kernel, "neon" | "dotprod" | "i8mm"),
+        };
+        // What the engine there plans for: it knows the core.
+        let l2_bytes = if core.name == "a72" { 1 << 20 } else { 512 << 10 };
+        let options = Options { l2_bytes, ..Options::default() };
+        forecast(self.scheme, self.input, &layers, &options, n_threads, cache_bytes, kernel)
     }
 
     /// Bytes of packed weights, in i16: an i8 layer's are half as many, rounded up.
-    fn weight_len(&self, i: usize, input: Shape) -> usize {
-        let (n_runs, run_len) = self.runs(i, input);
+    fn weight_len(&self, i: usize, input: Shape, blocks: bool) -> usize {
+        let (n_runs, run_len) = self.runs(i, input, blocks);
         let places = |outputs: u32| padded(outputs) as usize * n_runs * run_len;
         match self.layers[i].op {
             OpSketch::Conv { outputs, kind, .. } => match kind.form() {
@@ -286,18 +313,21 @@ impl Sketch {
     }
 
     /// The layer as the engine takes it.
-    fn layer<'a>(&'a self, i: usize, [input, output]: [Shape; 2], zeros: &'a [i16]) -> Layer<'a> {
+    fn layer<'a>(
+        &'a self,
+        i: usize,
+        [input, output]: [Shape; 2],
+        zeros: &'a [i16],
+        blocks: bool,
+    ) -> Layer<'a> {
         let LayerSketch { name, block, op } = &self.layers[i];
-        let (n_runs, run_len) = self.runs(i, input);
+        let (n_runs, run_len) = self.runs(i, input, blocks);
+        // Dense layers stay as the file has them.
+        let in_blocks = blocks && matches!(op, OpSketch::Conv { .. });
+        let layout = if in_blocks { S8Layout::K8 } else { S8Layout::K4 };
         let bytes = <[i8]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
-        let winograd8 = |form| Weights::S8Winograd {
-            form,
-            layout: S8Layout::K4,
-            data: bytes,
-            params: &[],
-            input: &[],
-            scales: &[],
-        };
+        let winograd8 =
+            |form| Weights::S8Winograd { form, layout, data: bytes, params: &[], input: &[], scales: &[] };
         let weights = match (self.scheme, op.kind()) {
             (Scheme::F16, kind @ (Kind::WinogradF43 | Kind::WinogradF43F16)) => {
                 let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
@@ -315,7 +345,7 @@ impl Sketch {
                 blocks: <[S4Block]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]),
                 params: &[],
             },
-            _ => Weights::S8 { layout: S8Layout::K4, data: bytes, params: &[] },
+            _ => Weights::S8 { layout, data: bytes, params: &[] },
         };
         let linear =
             Linear { relu: true, n_runs: n_runs as u32, run_len: run_len as u32, pad: [0; 4], weights };
@@ -373,7 +403,7 @@ mod tests {
             (512, "dense:4096:dense", 4096 * 25088),
         ] {
             let sketch = sketch(input, op);
-            assert_eq!(2 * sketch.weight_len(0, sketch.input), bytes, "{op}");
+            assert_eq!(2 * sketch.weight_len(0, sketch.input, false), bytes, "{op}");
         }
     }
 }

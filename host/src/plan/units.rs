@@ -3,11 +3,13 @@
 //! ```text
 //! all           call     a step of the plan              row     an output row, with its padding
 //!               moved    64 bytes of rows that move to the top of their window
+//!               copied   64 bytes of input that become blocks (i8mm)
 //! first direct  strip    a row times 8 outputs           tile    pixels whose accumulators fit the registers
 //!               tile-step   a tile and 8 input values (f16: one)    pixel-step  a pixel of it
 //!               pixel    8 outputs of a pixel stored
 //! dense         strip, tile-step of a lone pixel
-//! winograd      window   a tile and 32 channels, transformed     window-group  8 channels of it
+//! winograd      also the first layer of kernels that run it so, with 4 channels; tiles cut at an edge count by their taps
+//!               window   a tile and 32 channels, transformed     window-group  8 channels of it
 //!               line, line-group   the same, a row of taps at a time (by row)
 //!               batch-row   a row of taps, a batch of tiles, 8 outputs
 //!               batch-step  of it, a tap and 4 channels          tile-step   a tile of it
@@ -20,9 +22,10 @@
 
 use vgg_edge_blob::Shape;
 use vgg_edge_blob::layout::{GROUP, padded};
+use vgg_edge_engine::kernels::{CUT_TAPS, Cut};
 use vgg_edge_engine::{BandForecast, StepForecast};
 
-use super::kind::Form;
+use super::kind::{EXACT, Form};
 use super::{Kind, OpSketch, Sketch};
 
 /// A unit of work; the module has what each means.
@@ -32,6 +35,7 @@ pub enum Unit {
     Call,
     Row,
     Moved,
+    Copied,
     Strip,
     Tile,
     TileStep,
@@ -52,8 +56,8 @@ pub enum Unit {
 impl Unit {
     /// Every unit.
     #[rustfmt::skip]
-    pub const ALL: [Unit; 18] = [
-        Unit::Call, Unit::Row, Unit::Moved, Unit::Strip, Unit::Tile, Unit::TileStep, Unit::PixelStep, Unit::Pixel,
+    pub const ALL: [Unit; 19] = [
+        Unit::Call, Unit::Row, Unit::Moved, Unit::Copied, Unit::Strip, Unit::Tile, Unit::TileStep, Unit::PixelStep, Unit::Pixel,
         Unit::Window, Unit::WindowGroup, Unit::Line, Unit::LineGroup, Unit::BatchRow, Unit::BatchStep, Unit::TileRow,
         Unit::Output, Unit::Word, Unit::Value,
     ];
@@ -64,6 +68,7 @@ impl Unit {
             Unit::Call => "call",
             Unit::Row => "row",
             Unit::Moved => "moved",
+            Unit::Copied => "copied",
             Unit::Strip => "strip",
             Unit::Tile => "tile",
             Unit::TileStep => "tile-step",
@@ -114,9 +119,15 @@ impl Units {
     }
 
     fn add(&mut self, unit: Unit, n: usize) {
+        self.add_part(unit, n, 1.0);
+    }
+
+    /// Of `n` units a part each.
+    fn add_part(&mut self, unit: Unit, n: usize, part: f64) {
+        let n = n as f64 * part;
         match self.0.iter_mut().find(|(other, _)| *other == unit) {
-            Some((_, sum)) => *sum += n as f64,
-            None => self.0.push((unit, n as f64)),
+            Some((_, sum)) => *sum += n,
+            None => self.0.push((unit, n)),
         }
     }
 }
@@ -128,10 +139,14 @@ pub struct Tile {
     pub pixels: usize,
     /// Pixels of one multiplication; the last ones of a row may be computed in vain.
     pub granule: usize,
+    /// The kernel reads blocks of 8 channels: layout `s8-o8k8`.
+    pub blocks: bool,
 }
 
 /// Channels that a window is transformed at a time.
 const WINDOW_CHANNELS: usize = 32;
+/// Channels of a picture that are multiplied.
+const PICTURE_CHANNELS: usize = 4;
 /// Most tiles of a batch.
 pub(super) const BATCH: usize = vgg_edge_engine::kernels::MAX_BATCH;
 
@@ -147,13 +162,16 @@ pub(super) fn of_layer(sketch: &Sketch, i: usize, steps: &[StepForecast], tile: 
         units.add(Unit::Call, 1);
         units.add(Unit::Row, if step.halo > 0 { step.n_rows } else { 0 });
         units.add(Unit::Moved, step.moved_bytes.div_ceil(64));
+        units.add(Unit::Copied, step.copied_bytes.div_ceil(64));
     }
     let rows: usize = steps.iter().map(|step| step.n_rows).sum();
     let kind = op.kind();
+    // Strips, unless the plan has tiles for a picture.
+    let of_picture = kind == Kind::First && steps.iter().any(|step| !step.bands.is_empty());
     match op {
-        OpSketch::Conv { .. } if kind.form().is_some() => {
-            let form = kind.form().unwrap_or(Form { tile: 4, value_bytes: 2 });
-            let channels = padded(input.channels) as usize;
+        OpSketch::Conv { .. } if of_picture || kind.form().is_some() => {
+            let form = kind.form().unwrap_or(EXACT);
+            let channels = if of_picture { PICTURE_CHANNELS } else { padded(input.channels) as usize };
             for step in steps {
                 for band in bands(step, width, form) {
                     winograd(&mut units, band, channels, groups, form);
@@ -163,7 +181,7 @@ pub(super) fn of_layer(sketch: &Sketch, i: usize, steps: &[StepForecast], tile: 
             (kind, units)
         }
         OpSketch::Conv { .. } | OpSketch::Dense { .. } => {
-            let (n_runs, run_len) = sketch.runs(i, input);
+            let (n_runs, run_len) = sketch.runs(i, input, tile.blocks);
             let values = if sketch.scheme.is_int8() { run_len / GROUP } else { run_len };
             strips(&mut units, rows * groups, width, n_runs * values, tile);
             (if width == 1 && kind == Kind::Direct { Kind::Dense } else { kind }, units)
@@ -218,27 +236,29 @@ fn bands(step: &StepForecast, width: usize, form: Form) -> Vec<BandForecast> {
         return step.bands.clone();
     }
     let n_tiles = step.n_rows.div_ceil(form.tile) * width.div_ceil(form.tile);
-    vec![BandForecast { n_tiles, n_batches: n_tiles.div_ceil(BATCH), by_row: false }]
+    vec![BandForecast { n_tiles, n_batches: n_tiles.div_ceil(BATCH), by_row: false, cut: Cut::default() }]
 }
 
 fn winograd(units: &mut Units, band: BandForecast, channels: usize, groups: usize, form: Form) {
-    let BandForecast { n_tiles, n_batches, by_row } = band;
-    let window = form.window();
-    let (slabs, of_8, of_4) = (channels.div_ceil(WINDOW_CHANNELS), channels / GROUP, channels / 4);
+    let BandForecast { n_tiles, n_batches, by_row, cut } = band;
+    let side = form.window();
+    let [rows, columns] = [cut.short, cut.narrow].map(|cut| side - if cut { CUT_TAPS.len() } else { 0 });
+    let [of_rows, of_columns] = [rows, columns].map(|n| n as f64 / side as f64);
+    let (slabs, of_8, of_4) = (channels.div_ceil(WINDOW_CHANNELS), channels.div_ceil(GROUP), channels / 4);
     match by_row {
         false => {
             units.add(Unit::Window, n_tiles * slabs);
-            units.add(Unit::WindowGroup, n_tiles * of_8);
+            units.add_part(Unit::WindowGroup, n_tiles * of_8, of_rows * of_columns);
         }
         true => {
-            units.add(Unit::Line, window * n_tiles * slabs);
-            units.add(Unit::LineGroup, window * n_tiles * of_8);
+            units.add(Unit::Line, rows * n_tiles * slabs);
+            units.add_part(Unit::LineGroup, rows * n_tiles * of_8, of_columns);
         }
     }
-    let (rows, taps) = (groups * window, groups * window * window);
-    units.add(Unit::BatchRow, rows * n_batches);
+    let taps = groups * rows * columns;
+    units.add(Unit::BatchRow, groups * rows * n_batches);
     units.add(Unit::BatchStep, taps * n_batches * of_4);
     units.add(Unit::TileStep, taps * n_tiles * of_4);
-    units.add(Unit::TileRow, rows * n_tiles);
-    units.add(Unit::Output, groups * n_tiles);
+    units.add_part(Unit::TileRow, groups * rows * n_tiles, of_columns);
+    units.add_part(Unit::Output, groups * n_tiles, of_rows * of_columns);
 }

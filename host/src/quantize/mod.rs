@@ -9,6 +9,7 @@ mod fold;
 mod int4;
 mod int8;
 mod lower;
+mod real;
 mod winograd8;
 
 use vgg_edge_blob::{
@@ -19,6 +20,7 @@ pub use fold::OhwiWeights;
 pub use int4::FROM as INT4_FROM;
 pub use int8::Rounded;
 pub use lower::{Fused, FusedOp, LowerError, lower};
+pub(crate) use real::{Real, real};
 pub use winograd8::{QuantizedTaps, Winograd8};
 
 use crate::calibrate::{Calibration, Method};

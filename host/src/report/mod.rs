@@ -1,6 +1,7 @@
 //! What a conversion lost: signal to noise a layer, agreement with f32, how sure that is.
 
 mod accuracy;
+pub mod html;
 mod interval;
 mod sqnr;
 

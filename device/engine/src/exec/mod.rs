@@ -15,6 +15,8 @@ mod picture;
 mod pooling;
 mod winograd;
 
+pub(crate) use self::winograd::band_parts;
+
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;

@@ -149,6 +149,17 @@ impl<'a> Band<'a> {
     }
 }
 
+/// Tiles and batches of each shape in a band of tiles (first, number) of a step.
+pub(crate) fn band_parts(
+    step: &Step,
+    tiling: &Tiling,
+    cuts: bool,
+    (first, n_tiles): (usize, usize),
+) -> impl Iterator<Item = (Cut, usize, usize)> + use<> {
+    let parts = Band::new(step, tiling, cuts, first, n_tiles).shapes;
+    parts.into_iter().map(|part| (part.shape.cut, part.n_tiles, part.n_batches))
+}
+
 impl Context<'_, '_> {
     pub(super) fn winograd<A: Arithmetic>(
         &self,
