@@ -7,6 +7,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Layout};
 use vgg_edge_tests::{Ran, TempDir, run, temp_dir, workspace_root};
 
 /// `small_vgg.h5` with its sidecars, and `calib/` with a picture of each of two classes.
@@ -270,6 +271,36 @@ fn quantize_for_speed_says_what_it_chose_and_lost() {
         host(dir.path(), "quantize small_vgg.h5 --calib calib -o e.vgg --board rpi5 --max-drop 100 --exact");
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert!(!again.stdout.contains("winograd8"), "{}", again.stdout);
+}
+
+/// Matrix products read 8 values together: exact and planned layers of such a board lie so, dense ones as everywhere.
+#[test]
+fn convolutions_lie_as_the_boards_kernel_reads_them() {
+    let dir = folder();
+    let layouts = |options: &str| -> Vec<&'static str> {
+        let ran = host(dir.path(), &format!("quantize small_vgg.h5 --calib calib -o m.vgg {options}"));
+        assert_eq!(ran.code, Some(0), "{options}: {}", ran.stderr);
+        let mut bytes = AlignedBytes::default();
+        std::io::copy(&mut fs::File::open(dir.path().join("m.vgg")).unwrap(), &mut bytes).unwrap();
+        let blob = Blob::parse(bytes.as_slice()).unwrap();
+        let layout = |op: &LayerOp<'_>| match op {
+            LayerOp::Conv { linear, .. } => Some((true, linear.weights.layout())),
+            LayerOp::Dense(linear) => Some((false, linear.weights.layout())),
+            _ => None,
+        };
+        let found: Vec<_> = blob.layers().filter_map(|layer| layout(&layer.op)).collect();
+        let k8 = [Layout::S8O8K8, Layout::S8W16O8K8, Layout::S8W36O8K8];
+        let i8mm = options.contains("i8mm");
+        assert!(
+            found.iter().all(|(conv, layout)| k8.contains(layout) == (*conv && i8mm)),
+            "{options}: {found:?}"
+        );
+        assert!(found.iter().any(|(conv, _)| *conv) && found.iter().any(|(conv, _)| !*conv));
+        found.iter().map(|(_, layout)| layout.name()).collect()
+    };
+    assert!(layouts("--board armv8-i8mm").contains(&"s8-o8k8"));
+    layouts("--board armv8-i8mm --max-drop 100");
+    layouts("--board rpi5");
 }
 
 #[test]
