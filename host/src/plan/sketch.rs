@@ -244,7 +244,7 @@ impl Sketch {
         // The picture's channels are stored as they are.
         let stored = if i == 0 { input.channels } else { padded(input.channels) } as usize;
         let (n_runs, len) = match self.layers[i].op {
-            OpSketch::Conv { side, .. } if blocks && i == 0 && self.scheme.is_int8() => {
+            OpSketch::Conv { side, kind: Kind::First, .. } if blocks && self.scheme.is_int8() => {
                 (1, usize::from(side) * usize::from(side) * stored)
             }
             OpSketch::Conv { side, .. } => (usize::from(side), usize::from(side) * stored),
@@ -326,14 +326,8 @@ impl Sketch {
         let in_blocks = blocks && matches!(op, OpSketch::Conv { .. });
         let layout = if in_blocks { S8Layout::K8 } else { S8Layout::K4 };
         let bytes = <[i8]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
-        let winograd8 = |form| Weights::S8Winograd {
-            form,
-            layout,
-            data: bytes,
-            params: &[],
-            input: &[],
-            scales: &[],
-        };
+        let winograd8 =
+            |form| Weights::S8Winograd { form, layout, data: bytes, params: &[], input: &[], scales: &[] };
         let weights = match (self.scheme, op.kind()) {
             (Scheme::F16, kind @ (Kind::WinogradF43 | Kind::WinogradF43F16)) => {
                 let data = <[u16]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]);
