@@ -104,7 +104,8 @@ pub fn forecast(
     cache_bytes: usize,
     kernel: KernelTiles,
 ) -> Forecast {
-    let is_3x3 = layers.first().is_some_and(|l| matches!(l.op, LayerOp::Conv { kernel: 3, .. }));
+    let of_picture = |l: &Layer<'_>| matches!(l.op, LayerOp::Conv { kernel: 3, .. }) && l.input.channels <= 4;
+    let is_3x3 = layers.first().is_some_and(of_picture);
     let network = (layers, kernel.of_pictures && is_3x3 && scheme.is_int8());
     let plan = plan::plan(scheme, input, network, options.l2_bytes, n_threads);
     let mut forecasts = vec![LayerForecast::default(); layers.len()];

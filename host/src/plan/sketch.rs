@@ -244,7 +244,7 @@ impl Sketch {
         // The picture's channels are stored as they are.
         let stored = if i == 0 { input.channels } else { padded(input.channels) } as usize;
         let (n_runs, len) = match self.layers[i].op {
-            OpSketch::Conv { side, .. } if blocks && i == 0 && self.scheme.is_int8() => {
+            OpSketch::Conv { side, kind: Kind::First, .. } if blocks && self.scheme.is_int8() => {
                 (1, usize::from(side) * usize::from(side) * stored)
             }
             OpSketch::Conv { side, .. } => (usize::from(side), usize::from(side) * stored),
