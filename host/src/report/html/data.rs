@@ -148,9 +148,9 @@ pub struct LayerData {
     /// energy that is error.
     pub sensitivity: Option<f64>,
     /// On the plan's board, one thread.
-    pub ms_1: f64,
+    pub ms_1: Option<f64>,
     /// On its big cores.
-    pub ms_n: f64,
+    pub ms_n: Option<f64>,
     /// What its map can hold.
     pub range: Option<Range>,
     /// Output in f32.
@@ -260,7 +260,8 @@ impl ReportData {
         let fused = quantize::lower(graph)?;
         let blob = Blob::parse(converted.bytes.as_slice())?;
         let sketch = Sketch::of_blob(&blob);
-        let estimate = Estimate::new(&sketch, board, board.n_cores)?;
+        // Not every kernel has a price on every board: those of f16 Winograd were not counted yet.
+        let estimate = Estimate::new(&sketch, board, board.n_cores).ok();
         let own;
         let calibration = match &converted.calibration {
             Some(calibration) => calibration,
@@ -285,7 +286,7 @@ impl ReportData {
             let steps = quantize::real(f, stored, (i == 0).then_some(&model.preprocess)).map(|r| r.steps);
             let alone = &analysis.layers[i];
             // `[picture]` comes first.
-            let estimated = estimate.rows.get(i + 1).context("a layer without an estimate")?;
+            let estimated = estimate.as_ref().and_then(|estimate| estimate.rows.get(i + 1));
             let weights = match &f.op {
                 FusedOp::Conv { weights, .. } | FusedOp::Dense { weights, .. } => Some(weights.data()),
                 _ => None,
@@ -303,8 +304,8 @@ impl ReportData {
                 sqnr_db: Some(f64::from(converted.sqnr[i].db)).filter(|db| db.is_finite()),
                 source: alone.source,
                 sensitivity: alone.sensitivity,
-                ms_1: estimated.ms_1,
-                ms_n: estimated.ms_n,
+                ms_1: estimated.map(|row| row.ms_1),
+                ms_n: estimated.map(|row| row.ms_n),
                 range: maps
                     .then(|| {
                         range(stored.out_quant, seen, calibration.method(f.layer_idx, method).to_string())
@@ -343,7 +344,7 @@ impl ReportData {
             },
             accuracy: accuracy(subject, truth.as_deref()),
             layers,
-            boards: BOARDS.iter().map(|board| on_board(&sketch, board)).collect::<anyhow::Result<_>>()?,
+            boards: BOARDS.iter().filter_map(|board| on_board(&sketch, board)).collect(),
             worst: pictures::worst(subject, truth.as_deref()),
         })
     }
@@ -384,10 +385,10 @@ fn accuracy(subject: &Subject<'_>, truth: Option<&[usize]>) -> Accuracy {
     }
 }
 
-fn on_board(sketch: &Sketch, board: &'static Board) -> anyhow::Result<BoardData> {
-    let estimate = Estimate::new(sketch, board, board.n_cores)?;
+fn on_board(sketch: &Sketch, board: &'static Board) -> Option<BoardData> {
+    let estimate = Estimate::new(sketch, board, board.n_cores).ok()?;
     let plan::Row { bytes, ms_1, ms_n, .. } = estimate.total();
-    Ok(BoardData {
+    Some(BoardData {
         name: board.name.to_owned(),
         title: board.title.to_owned(),
         cores: board.n_cores,

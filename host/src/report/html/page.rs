@@ -129,8 +129,8 @@ fn layers(data: &ReportData) -> String {
             source(|s| s.both_db, "both_db"),
             main,
             megabytes(&key("bytes"), layer.bytes as f64),
-            number(&key("ms_1"), Some(layer.ms_1), 3),
-            number(&key("ms_n"), Some(layer.ms_n), 3),
+            number(&key("ms_1"), layer.ms_1, 3),
+            number(&key("ms_n"), layer.ms_n, 3),
         ]
     };
     let header = [
@@ -313,6 +313,13 @@ fn boards(data: &ReportData) -> String {
         "This file, planned for {}, on each board: estimated from counted instructions, not measured.",
         escape(&data.board)
     );
+    if rows.is_empty() {
+        let sizes = bars("sizes, MB", &sizes);
+        let text = format!(
+            "<p>Size, MB:</p>\n{sizes}\n<p>No latency: this file's kernels were not counted on any board.</p>"
+        );
+        return section("boards", "Size and latency", &text);
+    }
     let text = format!(
         "<p>Size, MB:</p>\n{}\n<p class=\"key dim\">Milliseconds a picture, estimated:<i class=\"w\"></i>one thread<i class=\"a\"></i>all big cores</p>\n{}\n{}",
         bars("sizes, MB", &sizes),
