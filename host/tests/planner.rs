@@ -71,5 +71,21 @@ fn what_matters_was_counted() {
         assert_eq!(n_of(network, kind), 12, "{network}");
         assert_eq!(networks.iter().find(|n| n.name == network).unwrap().cpus.len(), 4, "{network}");
     }
+    // A core that a network was not counted on is left out above: none may go missing.
+    let n_cpus: Vec<_> = networks.iter().map(|n| (n.name.as_str(), n.cpus.len())).collect();
+    for expected in [
+        ("vgg16-exact", 2),
+        ("vgg16-direct", 1),
+        ("vgg16-f43", 3),
+        ("v112-direct", 4),
+        ("v112-winograd", 2),
+        ("cifar-direct", 3),
+        ("odd", 4),
+        ("odd-winograd", 2),
+        ("odd-f16", 4),
+        ("head-int4", 4),
+    ] {
+        assert!(n_cpus.contains(&expected), "{expected:?} CPUs expected, found {n_cpus:?}");
+    }
     assert_eq!((n_of("vgg16-exact", Kind::Dense), n_of("cifar-direct", Kind::Average)), (3, 1));
 }

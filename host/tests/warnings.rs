@@ -103,10 +103,9 @@ fn pictures_twice_are_counted_and_the_first_few_named() {
     expect(&dir, QUANTIZE, &[line]);
 }
 
-/// Noise from black to white is unlike any photograph, but nothing is wrong with it as a picture: ranges that the default
-/// chooses put up with it, and nothing is said.
+/// Noise from black to white is unlike any photograph, but nothing is wrong with it as a picture, and nothing is said.
 #[test]
-fn one_outlier_is_put_up_with() {
+fn one_outlier_is_not_called_out() {
     let dir = folder(10, 4);
     let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 31) as u8 * 255;
     fs::write(dir.path().join("calib/cat/noise.png"), png(noise)).unwrap();
