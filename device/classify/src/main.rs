@@ -7,6 +7,7 @@
 //! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
 #![deny(unsafe_code)]
 
+mod answer;
 mod args;
 mod bench;
 mod board;

@@ -16,11 +16,11 @@ use vgg_edge_engine::kernels::{self, Kernel};
 use vgg_edge_engine::pool::{Executor, Pool};
 use vgg_edge_engine::{Engine, EngineError, Repacked};
 
+use crate::answer::{Answer, Found};
 use crate::bench::{Measurement, quantile};
 use crate::board::{Sensors, Throttled};
 use crate::info::{Facts, kind};
 use crate::model::ModelFile;
-use crate::run::{Answer, Found};
 
 /// A line of data.
 pub(crate) fn print_line(line: Arguments<'_>) -> Result<()> {
@@ -88,7 +88,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 }
 
 /// One picture's answer; classes with its name when there are several, features on one line.
-pub(crate) fn print_answer(answer: &Answer<'_>, json: bool, named: bool) -> Result<()> {
+pub(crate) fn print_answer(answer: &Answer, json: bool, named: bool) -> Result<()> {
     if json {
         return print_line(format_args!("{}", serde_json::to_string(answer)?));
     }
@@ -107,7 +107,7 @@ pub(crate) fn print_answer(answer: &Answer<'_>, json: bool, named: bool) -> Resu
         print_line(format_args!("{}", answer.image))?;
     }
     for class in top {
-        match class.label {
+        match &class.label {
             Some(label) => print_line(format_args!("  {:.4}  {label}", class.probability))?,
             None => print_line(format_args!("  {:.4}  class {}", class.probability, class.class))?,
         }
