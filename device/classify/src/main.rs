@@ -18,6 +18,7 @@ mod model;
 mod output;
 mod picture;
 mod run;
+mod stop;
 mod sustain;
 mod threads;
 mod verify;
