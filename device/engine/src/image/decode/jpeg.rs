@@ -4,7 +4,7 @@
 //! ff d8 | ff e1 "Exif\0\0" … | ff c0..c2 frame (rows, pixels of a row) | ff da scan … | ff d9
 //! ```
 //!
-//! All markers are walked first: the decoder itself would fill what is missing with gray.
+//! All markers are walked before decoding: the decoder itself would fill what is missing with gray.
 
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
@@ -20,8 +20,9 @@ struct Frame {
     height: u32,
 }
 
-/// The frame header and the EXIF data, of a file that has its end-of-image marker.
-fn walk(bytes: &[u8]) -> Result<(Frame, Option<&[u8]>), DecodeError> {
+/// The frame header and the EXIF data, of a file that has its end-of-image marker. With `is_hasty` the frame header and
+/// what stands before it: neither is the rest looked at, nor missed.
+fn walk(bytes: &[u8], is_hasty: bool) -> Result<(Frame, Option<&[u8]>), DecodeError> {
     let cut = || DecodeError::Truncated { format: "JPEG", len: bytes.len() };
     let (mut frame, mut exif) = (None, None);
     let mut at = 2;
@@ -37,7 +38,7 @@ fn walk(bytes: &[u8]) -> Result<(Frame, Option<&[u8]>), DecodeError> {
             }
         };
         at += 1;
-        if marker == 0xd9 {
+        if marker == 0xd9 || (is_hasty && frame.is_some()) {
             return Ok((frame.ok_or_else(|| damaged("JPEG", "no frame header"))?, exif));
         }
         let word = |i: usize| match bytes.get(i..i + 2) {
@@ -64,12 +65,12 @@ fn walk(bytes: &[u8]) -> Result<(Frame, Option<&[u8]>), DecodeError> {
 }
 
 pub(super) fn size(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
-    walk(bytes).map(|(frame, _)| (frame.width, frame.height))
+    walk(bytes, true).map(|(frame, _)| (frame.width, frame.height))
 }
 
 /// The picture, whose size [`size`] gave.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    let (frame, exif) = walk(bytes)?;
+    let (frame, exif) = walk(bytes, false)?;
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(frame.width as usize)
