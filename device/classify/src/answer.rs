@@ -76,6 +76,14 @@ impl<'a> Classifier<'a> {
     /// # Errors
     /// When `input` has another size than the network's.
     pub(crate) fn classify(&mut self, input: &[u8]) -> Result<(Found, f32)> {
+        self.classify_top(input, self.k)
+    }
+
+    /// The same with the best `k` classes.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub(crate) fn classify_top(&mut self, input: &[u8], k: usize) -> Result<(Found, f32)> {
         let start = Instant::now();
         let mut values = self.engine.run(input)?.to_vec();
         let ms = milliseconds(start);
@@ -84,7 +92,7 @@ impl<'a> Classifier<'a> {
             return Ok((Found::Features { shape: sides(self.blob.output()), features: values }, ms));
         }
         softmax(&mut values);
-        let top = self.best(&values);
+        let top = self.best(&values, k);
         if let Some(best) = top.first() {
             defmt::info!(
                 "result: class {=usize}, probability {=f32}, {=f32} ms",
@@ -96,10 +104,10 @@ impl<'a> Classifier<'a> {
         Ok((Found::Classes { top }, ms))
     }
 
-    /// The best classes of `probabilities`, one for each class of the network.
-    pub(crate) fn best(&self, probabilities: &[f32]) -> Vec<Class> {
+    /// The best `k` classes of `probabilities`, one for each class of the network.
+    pub(crate) fn best(&self, probabilities: &[f32], k: usize) -> Vec<Class> {
         let label = |class| self.blob.label(class).filter(|label| !label.is_empty()).map(str::to_owned);
         let class = |class, probability| Class { class, label: label(class), probability };
-        top_k(probabilities, self.k).iter().map(|t| class(t.class, t.score)).collect()
+        top_k(probabilities, k).iter().map(|t| class(t.class, t.score)).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: `classify run|info|verify|bench`.
+//! The command line: `classify run|serve|info|verify|bench`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -23,6 +23,9 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Classify pictures: the best classes of each, with their probabilities; of a feature extractor, its features
     Run(Run),
+    /// Answer over HTTP, with a web page
+    #[cfg(feature = "serve")]
+    Serve(crate::serve::Serve),
     /// Show what a model file holds
     Info(Info),
     /// Check a model file's integrity and run its self-test on every kernel of this CPU

@@ -1,7 +1,7 @@
 //! `classify`: what is in this picture? Runs a vgg-edge model on this machine.
 //!
 //! ```text
-//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | info | verify | bench ─► output
+//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | serve | info | verify | bench ─► output
 //! ```
 //!
 //! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
@@ -15,9 +15,13 @@ mod info;
 mod log;
 mod map;
 mod model;
+#[cfg(feature = "serve")]
+mod observation;
 mod output;
 mod picture;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod sustain;
 mod threads;
 mod verify;
@@ -35,6 +39,8 @@ fn main() -> ExitCode {
         Command::Info(info) => info::info(info),
         Command::Verify(verify) => verify::verify(verify),
         Command::Bench(bench) => bench::bench(bench),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => serve::serve(serve),
     });
     match result {
         Ok(code) => code,

@@ -30,7 +30,7 @@ pub(crate) fn print_line(line: Arguments<'_>) -> Result<()> {
 }
 
 /// A line for people; a closed stderr is no reason to stop.
-fn note(line: Arguments<'_>) {
+pub(crate) fn note(line: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn print_error(error: &Error) {
 }
 
 /// The remedy for an error, where there is one.
-fn hint(error: &Error) -> Option<&'static str> {
+pub(crate) fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<BlobError>() {
         return Some(match error {
             BlobError::BadMagic { .. } => "the first argument is a model that `cargo xtask quantize` wrote",

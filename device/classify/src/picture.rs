@@ -32,6 +32,12 @@ impl Rule {
         Self { preprocess: *blob.preprocess(), input: blob.input(), limits: Limits::default() }
     }
 
+    /// The same rule for pictures within `limits`.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(crate) fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Reads, decodes and fits the picture at `path`; u8, NHWC, of the model's input size.
     ///
     /// # Errors
