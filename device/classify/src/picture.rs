@@ -51,13 +51,21 @@ impl Rule {
     /// # Errors
     /// When it is no picture, or larger than the limits allow.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.decode_sized(bytes)?.0)
+    }
+
+    /// The same, with the picture's width and height in pixels.
+    ///
+    /// # Errors
+    /// As [`Rule::decode`].
+    pub(crate) fn decode_sized(&self, bytes: &[u8]) -> Result<(Vec<u8>, usize, usize)> {
         let start = Instant::now();
         let picture = decode(bytes, self.limits)?;
         let (width, height) = (picture.width(), picture.height());
         let input = self.fit(picture);
         let ms = milliseconds(start);
         defmt::info!("picture decoded: {=usize}x{=usize}, {=f32} ms", width, height, ms);
-        Ok(input)
+        Ok((input, width, height))
     }
 
     /// Fits a decoded picture.

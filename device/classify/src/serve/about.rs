@@ -14,7 +14,8 @@ use anyhow::Result;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use vgg_edge_blob::{Blob, LayerOp, Layout};
 use vgg_edge_engine::Engine;
 
@@ -39,7 +40,19 @@ pub(crate) struct About {
     pub(crate) threads: usize,
     pub(crate) is_classifier: bool,
     pub(crate) n_classes: usize,
-    facts: Map<String, Value>,
+    /// A JSON object without its last brace.
+    facts: String,
+}
+
+/// The answer, but for what changes.
+#[derive(Serialize)]
+struct Facts<'a> {
+    #[serde(flatten)]
+    file: &'a info::Facts<'a>,
+    accuracy: Option<Value>,
+    running: Value,
+    limits: Value,
+    camera: bool,
 }
 
 impl About {
@@ -51,23 +64,22 @@ impl About {
         engine: &Engine<'_>,
         threads: usize,
         bounds: &Bounds,
+        camera: bool,
     ) -> Result<Self> {
         let path = file.path();
         let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let facts = info::facts(shown, blob);
-        let accuracy = facts.metadata.as_ref().and_then(accuracy);
-        let Value::Object(mut facts) = serde_json::to_value(&facts)? else {
-            anyhow::bail!("the facts of {} are no JSON object", path.display());
-        };
-        facts.insert("accuracy".to_owned(), accuracy.unwrap_or(Value::Null));
-        facts.insert("running".to_owned(), running(file, engine, threads));
+        let file_facts = info::facts(shown, blob);
         let limits = json!({
             "body_bytes": bounds.max_body,
             "pixels": bounds.max_pixels,
             "pictures": bounds.max_pictures,
             "queue": bounds.queue,
         });
-        facts.insert("limits".to_owned(), limits);
+        let accuracy = file_facts.metadata.as_ref().and_then(accuracy);
+        let running = running(file, engine, threads);
+        let mut facts =
+            serde_json::to_string(&Facts { file: &file_facts, accuracy, running, limits, camera })?;
+        facts.pop();
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             scheme: blob.scheme().name(),
@@ -146,9 +158,7 @@ impl Watched {
 }
 
 pub(crate) async fn model(State(app): State<App>) -> Response {
-    let mut facts = app.about.facts.clone();
-    facts.insert("camera".to_owned(), app.has_camera.into());
-    facts.insert("board".to_owned(), serde_json::to_value(app.board.sensors()).unwrap_or_default());
-    let json = Value::Object(facts).to_string();
+    let board = serde_json::to_string(&app.board.sensors()).unwrap_or_default();
+    let json = format!("{},\"board\":{board}}}", app.about.facts);
     ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }

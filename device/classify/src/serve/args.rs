@@ -21,6 +21,9 @@ pub(crate) struct Serve {
     /// Also answer requests to this host name (besides addresses, localhost and this machine's name)
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
+    /// Watch the JPEG pictures of a folder, over and over, as if a camera gave them: to try the page without one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]

@@ -123,7 +123,6 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::request`].
-    #[allow(dead_code, reason = "the camera calls it")]
     pub(crate) fn frame(&self, input: Vec<u8>, k: usize) -> Outcome {
         let (reply, outcome) = oneshot::channel();
         let job = Job { input, k, reply, place: None };

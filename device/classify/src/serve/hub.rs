@@ -64,7 +64,6 @@ impl Hub {
     }
 
     /// Shows an observation to all followers; never waits for one.
-    #[allow(dead_code, reason = "the camera calls it")]
     pub(crate) fn publish(&self, mut observation: Observation) {
         let jpeg = observation.jpeg.take();
         let observation = Arc::new(observation);

@@ -20,6 +20,7 @@ mod about;
 mod args;
 mod body;
 mod desk;
+mod feed;
 mod guard;
 mod http;
 mod hub;
@@ -33,6 +34,7 @@ mod refusal;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -55,6 +57,7 @@ use self::about::{About, Watched};
 use self::args::Bounds;
 use self::body::Room;
 use self::desk::{Desk, Next};
+use self::feed::{Feed, Pictures};
 use self::guard::{Guard, Token};
 use self::hub::Hub;
 use self::metrics::Metrics;
@@ -67,6 +70,9 @@ use crate::picture::Rule;
 
 /// The worker looks up so often when nothing comes.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pictures of a folder a second.
+const FPS: f32 = 5.0;
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -107,6 +113,7 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
         let Bounds { max_body, max_buffered, .. } = bounds;
         bail!("--max-body is {max_body} bytes, expected --max-buffered ({max_buffered} bytes) or less");
     }
+    let feed = args.pictures.as_ref().map(|folder| Pictures::new(folder, FPS));
     let guard = Guard::new(token(args)?, &args.allow_host);
     let kernel = model::kernel(&args.engine)?;
     let file = ModelFile::open(&args.model)?;
@@ -116,12 +123,12 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
     output::warn_of_repacking(&file, &engine);
     let (stop, stopped) = watch::channel(false);
     let app = Arc::new(Shared {
-        about: About::new(&file, &blob, &engine, pool.n_threads(), bounds)?,
+        about: About::new(&file, &blob, &engine, pool.n_threads(), bounds, feed.is_some())?,
         board: Watched::new(Board::here()),
         decoders: Arc::new(Semaphore::new(bounds.decoders.get().min(Semaphore::MAX_PERMITS))),
         desk: Desk::new(bounds.queue.get()),
         guard,
-        has_camera: false,
+        has_camera: feed.is_some(),
         hub: Hub::new(),
         metrics: Metrics::new(),
         room: Room::new(bounds.max_buffered),
@@ -133,6 +140,7 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
     let mut classifier = Classifier::new(&blob, engine, TOP);
     let listener =
         TcpListener::bind(args.listen).with_context(|| format!("cannot listen at {}", args.listen))?;
+    let ended = AtomicBool::new(false);
     let runtime = runtime(bounds).context("cannot start the server")?;
     thread::scope(|scope| {
         let http = thread::Builder::new().name("http".to_owned()).spawn_scoped(scope, || {
@@ -142,10 +150,15 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
             runtime.shutdown_background();
             result
         });
-        let http = http.context("cannot start the server")?;
         let ending = Ending { desk: &app.desk, stop: &stop };
+        let http = http.context("cannot start the server")?;
+        if let Some(feed) = &feed {
+            let camera = thread::Builder::new().name("camera".to_owned());
+            camera.spawn_scoped(scope, || watch(&app, feed, &ended)).context("cannot start the camera")?;
+        }
         work(&app, &mut classifier);
         drop(ending);
+        ended.store(true, Ordering::Relaxed);
         http.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     Ok(ExitCode::SUCCESS)
@@ -195,6 +208,22 @@ fn work(app: &App, classifier: &mut Classifier<'_>) {
             Next::Idle => {}
             Next::Closed => return,
         }
+    }
+}
+
+/// Shows what `feed` gives to all followers. Without it the server goes on.
+fn watch(app: &App, feed: &dyn Feed, ended: &AtomicBool) {
+    let mut classify = |input| {
+        let answer = app.desk.frame(input, TOP)?;
+        app.metrics.frames.fetch_add(1, Ordering::Relaxed);
+        Ok(answer)
+    };
+    let result =
+        feed.observe(&app.rule, ended, &mut classify, &mut |observation| app.hub.publish(observation));
+    if let Err(error) = result.context("camera")
+        && !*app.stop.borrow()
+    {
+        output::print_error(&error);
     }
 }
 

@@ -34,12 +34,16 @@ struct Wish {
     name: String,
 }
 
-/// An answer's place in a list when there is none.
+/// One of several pictures.
 #[derive(Serialize)]
-struct Failed<'a> {
-    image: &'a str,
-    #[serde(flatten)]
-    refusal: &'a Refusal,
+#[serde(untagged)]
+enum Entry {
+    Answer(Answer),
+    Refusal {
+        image: String,
+        #[serde(flatten)]
+        refusal: Refusal,
+    },
 }
 
 pub(crate) async fn classify(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
@@ -107,7 +111,7 @@ fn cut(name: &str) -> String {
 async fn several(app: &App, request: Request, wish: &Wish, place: Place) -> Result<Response, Refusal> {
     let bad = |error: String| Refusal::new(StatusCode::BAD_REQUEST, format!("multipart body: {error}"));
     let mut form = Multipart::from_request(request, &()).await.map_err(|e| bad(e.body_text()))?;
-    let mut entries: Vec<(String, Result<Answer, Refusal>)> = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     while let Some(field) = form.next_field().await.map_err(|e| bad(e.body_text()))? {
         let name = field.file_name().or(field.name()).map_or_else(|| wish.name.clone(), cut);
         if entries.len() == app.bounds.max_pictures.get() {
@@ -117,21 +121,19 @@ async fn several(app: &App, request: Request, wish: &Wish, place: Place) -> Resu
         }
         let bytes = field.bytes().await.map_err(|e| bad(e.body_text()))?;
         let picture = Picture { name: name.clone(), whole: Whole::from(bytes) };
-        entries.push((name, one(app, picture, wish.k, &place).await));
+        entries.push(match one(app, picture, wish.k, &place).await {
+            Ok(answer) => Entry::Answer(answer),
+            Err(refusal) => Entry::Refusal { image: name, refusal },
+        });
     }
-    let Some((_, first)) = entries.first() else {
-        return Err(bad("no part, expected a picture".to_owned()));
-    };
-    if let (Err(first), true) = (first, entries.iter().all(|(_, entry)| entry.is_err())) {
-        let image = &entries[0].0;
-        return Err(first.clone().at(image));
+    let is_answer = |entry: &Entry| matches!(entry, Entry::Answer(_));
+    match entries.first() {
+        None => Err(bad("no part, expected a picture".to_owned())),
+        Some(Entry::Refusal { image, refusal }) if !entries.iter().any(is_answer) => {
+            Err(refusal.clone().at(image))
+        }
+        _ => Ok(json(&entries)),
     }
-    let entry = |(image, entry): &(String, Result<Answer, Refusal>)| match entry {
-        Ok(answer) => serde_json::to_value(answer),
-        Err(refusal) => serde_json::to_value(Failed { image, refusal }),
-    };
-    let list: Result<Vec<_>, _> = entries.iter().map(entry).collect();
-    Ok(json(&list.map_err(|e| Refusal::of_picture(&e.into()))?))
 }
 
 /// A picture of a request.
