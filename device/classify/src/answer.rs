@@ -76,6 +76,18 @@ impl<'a> Classifier<'a> {
     /// # Errors
     /// When `input` has another size than the network's.
     pub(crate) fn classify(&mut self, input: &[u8]) -> Result<(Found, f32)> {
+        self.classify_probabilities(input, &mut |_| {})
+    }
+
+    /// As [`Classifier::classify`]; `change` gets the probabilities of all classes before the best are chosen.
+    ///
+    /// # Errors
+    /// When `input` has another size than the network's.
+    pub(crate) fn classify_probabilities(
+        &mut self,
+        input: &[u8],
+        change: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<(Found, f32)> {
         let start = Instant::now();
         let mut values = self.engine.run(input)?.to_vec();
         let ms = milliseconds(start);
@@ -84,6 +96,7 @@ impl<'a> Classifier<'a> {
             return Ok((Found::Features { shape: sides(self.blob.output()), features: values }, ms));
         }
         softmax(&mut values);
+        change(&mut values);
         let top = self.best(&values);
         if let Some(best) = top.first() {
             defmt::info!(

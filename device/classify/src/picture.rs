@@ -21,8 +21,8 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 /// How pictures become the network's input; it borrows nothing, so any thread can prepare pictures.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    preprocess: Preprocess,
-    input: Shape,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) input: Shape,
     limits: Limits,
 }
 
