@@ -71,19 +71,29 @@ impl<'a> Classifier<'a> {
         &self.engine
     }
 
+    /// From now on, answers with the best `k` classes.
+    #[allow(dead_code, reason = "the server calls it")]
+    pub(crate) fn show(&mut self, k: usize) {
+        self.k = k;
+    }
+
     /// What is in `input`, u8 NHWC as [`crate::picture::Rule`] makes it, and the milliseconds that it took.
     ///
     /// # Errors
     /// When `input` has another size than the network's.
     pub(crate) fn classify(&mut self, input: &[u8]) -> Result<(Found, f32)> {
-        self.classify_top(input, self.k)
+        self.classify_probabilities(input, &mut |_| {})
     }
 
-    /// The same with the best `k` classes.
+    /// As [`Classifier::classify`]; `change` gets the probabilities of all classes before the best are chosen.
     ///
     /// # Errors
-    /// As [`Classifier::classify`].
-    pub(crate) fn classify_top(&mut self, input: &[u8], k: usize) -> Result<(Found, f32)> {
+    /// When `input` has another size than the network's.
+    pub(crate) fn classify_probabilities(
+        &mut self,
+        input: &[u8],
+        change: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<(Found, f32)> {
         let start = Instant::now();
         let mut values = self.engine.run(input)?.to_vec();
         let ms = milliseconds(start);
@@ -92,7 +102,8 @@ impl<'a> Classifier<'a> {
             return Ok((Found::Features { shape: sides(self.blob.output()), features: values }, ms));
         }
         softmax(&mut values);
-        let top = self.best(&values, k);
+        change(&mut values);
+        let top = self.best(&values);
         if let Some(best) = top.first() {
             defmt::info!(
                 "result: class {=usize}, probability {=f32}, {=f32} ms",
@@ -104,10 +115,10 @@ impl<'a> Classifier<'a> {
         Ok((Found::Classes { top }, ms))
     }
 
-    /// The best `k` classes of `probabilities`, one for each class of the network.
-    pub(crate) fn best(&self, probabilities: &[f32], k: usize) -> Vec<Class> {
+    /// The best classes of `probabilities`, one for each class of the network.
+    pub(crate) fn best(&self, probabilities: &[f32]) -> Vec<Class> {
         let label = |class| self.blob.label(class).filter(|label| !label.is_empty()).map(str::to_owned);
         let class = |class, probability| Class { class, label: label(class), probability };
-        top_k(probabilities, k).iter().map(|t| class(t.class, t.score)).collect()
+        top_k(probabilities, self.k).iter().map(|t| class(t.class, t.score)).collect()
     }
 }

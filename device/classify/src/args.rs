@@ -1,4 +1,4 @@
-//! The command line: `classify run|serve|info|verify|bench`.
+//! The command line: `classify run|serve|camera|info|verify|bench`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Measure the latency of a model here
     Bench(Bench),
+    /// Classify what a camera shows, the newest frame each time
+    #[cfg(feature = "camera")]
+    Camera(crate::camera::Camera),
 }
 
 /// `classify run`.
@@ -60,11 +63,16 @@ pub(crate) struct Run {
 
 /// A wrong use of `classify run` that the model's contents show; `main` prints it and exits with 2.
 pub(crate) fn wrong_run(message: String) -> clap::Error {
+    wrong_use("run", ErrorKind::ArgumentConflict, message)
+}
+
+/// A wrong use of a command that only its arguments' contents show; `main` prints it and exits with 2.
+pub(crate) fn wrong_use(command: &str, kind: ErrorKind, message: String) -> clap::Error {
     let mut program = Args::command();
     program.build();
-    match program.find_subcommand_mut("run") {
-        Some(run) => run.error(ErrorKind::ArgumentConflict, message),
-        None => program.error(ErrorKind::ArgumentConflict, message),
+    match program.find_subcommand_mut(command) {
+        Some(command) => command.error(kind, message),
+        None => program.error(kind, message),
     }
 }
 

@@ -95,12 +95,7 @@ pub(crate) fn print_answer(answer: &Answer, json: bool, named: bool) -> Result<(
     let top = match &answer.found {
         Found::Classes { top } => top,
         Found::Features { shape, features } => {
-            let [mean, min, max] = spread(features);
-            return print_line(format_args!(
-                "{}  features {}: mean {mean:.4}, min {min:.4}, max {max:.4}",
-                answer.image,
-                self::shape(*shape)
-            ));
+            return print_line(format_args!("{}  {}", answer.image, self::features(*shape, features)));
         }
     };
     if named {
@@ -113,6 +108,12 @@ pub(crate) fn print_answer(answer: &Answer, json: bool, named: bool) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Features in one line.
+pub(crate) fn features(shape: [u32; 3], features: &[f32]) -> String {
+    let [mean, min, max] = spread(features);
+    format!("features {}: mean {mean:.4}, min {min:.4}, max {max:.4}", self::shape(shape))
 }
 
 /// Mean, least and largest value.

@@ -21,8 +21,8 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 /// How pictures become the network's input; it borrows nothing, so any thread can prepare pictures.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    preprocess: Preprocess,
-    input: Shape,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) input: Shape,
     limits: Limits,
 }
 
@@ -33,7 +33,7 @@ impl Rule {
     }
 
     /// The same rule for pictures within `limits`.
-    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    #[allow(dead_code, reason = "the server calls it")]
     pub(crate) fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
@@ -51,21 +51,13 @@ impl Rule {
     /// # Errors
     /// When it is no picture, or larger than the limits allow.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>> {
-        Ok(self.decode_sized(bytes)?.0)
-    }
-
-    /// The same, with the picture's width and height in pixels.
-    ///
-    /// # Errors
-    /// As [`Rule::decode`].
-    pub(crate) fn decode_sized(&self, bytes: &[u8]) -> Result<(Vec<u8>, usize, usize)> {
         let start = Instant::now();
         let picture = decode(bytes, self.limits)?;
         let (width, height) = (picture.width(), picture.height());
         let input = self.fit(picture);
         let ms = milliseconds(start);
         defmt::info!("picture decoded: {=usize}x{=usize}, {=f32} ms", width, height, ms);
-        Ok((input, width, height))
+        Ok(input)
     }
 
     /// Fits a decoded picture.

@@ -338,7 +338,10 @@ fn events_follow_the_camera_and_go_on_where_they_ended() {
     fs::create_dir(dir.path().join("frames")).unwrap();
     let red = picture("red.jpg");
     fs::write(dir.path().join("frames/a.jpg"), &red).unwrap();
-    let server = Server::start_in(dir, &["--pictures", "frames", "--max-followers", "2"]);
+    let server = Server::start_in(
+        dir,
+        &["--camera", "file:frames", "--repeat", "--capture-fps", "20", "--max-followers", "2"],
+    );
     let follow = |headers: &[&str]| {
         let mut reader = BufReader::new(server.connect());
         reader.get_mut().write_all(&server.message("GET", "/v1/events", headers, &[])).unwrap();
@@ -351,7 +354,10 @@ fn events_follow_the_camera_and_go_on_where_they_ended() {
     assert_eq!(json["sequence"], id);
     let answer = server.post("/v1/classify", &red).json();
     assert_eq!(json["top"], answer["top"]);
-    assert_eq!((&json["source"], &json["width"], &json["height"]), (&json!("frames"), &json!(8), &json!(8)));
+    assert_eq!(
+        (&json["source"], &json["width"], &json["height"]),
+        (&json!("file:frames"), &json!(8), &json!(8))
+    );
     assert!(json["ms"].as_f64() > Some(0.0) && json.get("jpeg").is_none(), "{json}");
     assert_eq!((event(&mut first).0, event(&mut first).0), (id + 1, id + 2));
     // Back again: what was missed comes first, without a gap.

@@ -62,7 +62,7 @@ fn requests_and_frames_take_turns() {
     // A camera that always has another frame, and six requests.
     let camera = {
         let desk = Arc::clone(&desk);
-        thread::spawn(move || (0..20).map_while(|_| desk.frame(vec![100], 5).ok()).count())
+        thread::spawn(move || (0..20).map_while(|_| desk.frame(vec![100]).ok()).count())
     };
     let mut order = Vec::new();
     while order.iter().filter(|&&who| who != 100).count() < 6 {
@@ -101,7 +101,7 @@ fn places_are_counted_until_the_answer_and_closed_desks_answer_nobody() {
     let place = desk.place().unwrap();
     let refused = runtime.block_on(desk.request(vec![1], 5, place)).unwrap_err();
     assert_eq!(refused.to_string(), "the program is stopping");
-    assert!(desk.frame(vec![1], 5).is_err());
+    assert!(desk.frame(vec![1]).is_err());
     assert!(matches!(desk.next(Duration::from_secs(60)), Next::Closed));
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::camera::CameraArgs;
 use crate::args::EngineArgs;
 
 /// `classify serve`.
@@ -21,13 +22,12 @@ pub(crate) struct Serve {
     /// Also answer requests to this host name (besides addresses, localhost and this machine's name)
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_host: Vec<String>,
-    /// Watch the JPEG pictures of a folder, over and over, as if a camera gave them: to try the page without one
-    #[arg(long, value_name = "DIR")]
-    pub(crate) pictures: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) camera: CameraArgs,
 }
 
 /// What clients may cost.
@@ -35,6 +35,7 @@ pub(crate) struct Serve {
 /// Memory is at most: the engine's, `max_buffered` twice (a multipart body is split into copies), and 12 bytes for each of
 /// `max_pixels`, `decoders` times.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
 pub(crate) struct Bounds {
     /// Largest request body, bytes; K, M and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = bytes)]

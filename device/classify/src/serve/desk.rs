@@ -25,12 +25,20 @@ pub(crate) type Outcome = Result<(Found, f32)>;
 #[derive(Clone, Debug)]
 pub(crate) struct Place(#[allow(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
+/// Whose picture it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Of {
+    /// Who wants to know so many classes.
+    Request { k: usize },
+    /// Its classes are smoothed.
+    Camera,
+}
+
 /// A picture for the network.
 pub(crate) struct Job {
     /// As [`crate::picture::Rule`] makes it.
     pub(crate) input: Vec<u8>,
-    /// Classes to name.
-    pub(crate) k: usize,
+    pub(crate) of: Of,
     reply: oneshot::Sender<Outcome>,
     /// Of a request; a frame has none.
     place: Option<Place>,
@@ -113,7 +121,7 @@ impl Desk {
     /// When the network refuses the input, or the desk closes before.
     pub(crate) async fn request(&self, input: Vec<u8>, k: usize, place: Place) -> Outcome {
         let (reply, outcome) = oneshot::channel();
-        let job = Job { input, k, reply, place: Some(place) };
+        let job = Job { input, of: Of::Request { k }, reply, place: Some(place) };
         self.put(|state| state.requests.push_back(job));
         outcome.await.context("the program is stopping")?
     }
@@ -123,9 +131,9 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::request`].
-    pub(crate) fn frame(&self, input: Vec<u8>, k: usize) -> Outcome {
+    pub(crate) fn frame(&self, input: Vec<u8>) -> Outcome {
         let (reply, outcome) = oneshot::channel();
-        let job = Job { input, k, reply, place: None };
+        let job = Job { input, of: Of::Camera, reply, place: None };
         self.put(|state| state.frame = Some(job));
         outcome.blocking_recv().context("the program is stopping")?
     }

@@ -19,8 +19,12 @@
 mod about;
 mod args;
 mod body;
+#[cfg(feature = "camera")]
+mod camera;
+#[cfg(not(feature = "camera"))]
+#[path = "no_camera.rs"]
+mod camera;
 mod desk;
-mod feed;
 mod guard;
 mod http;
 mod hub;
@@ -45,6 +49,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use clap::error::ErrorKind;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -56,13 +61,14 @@ pub(crate) use args::Serve;
 use self::about::{About, Watched};
 use self::args::Bounds;
 use self::body::Room;
-use self::desk::{Desk, Next};
-use self::feed::{Feed, Pictures};
+use self::camera::CameraArgs;
+use self::desk::{Desk, Next, Of};
 use self::guard::{Guard, Token};
 use self::hub::Hub;
 use self::metrics::Metrics;
 use self::refusal::Refusal;
 use crate::answer::{Classifier, TOP};
+use crate::args::wrong_use;
 use crate::board::Board;
 use crate::model::{self, ModelFile};
 use crate::output;
@@ -70,9 +76,6 @@ use crate::picture::Rule;
 
 /// The worker looks up so often when nothing comes.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Pictures of a folder a second.
-const FPS: f32 = 5.0;
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -113,22 +116,27 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
         let Bounds { max_body, max_buffered, .. } = bounds;
         bail!("--max-body is {max_body} bytes, expected --max-buffered ({max_buffered} bytes) or less");
     }
-    let feed = args.pictures.as_ref().map(|folder| Pictures::new(folder, FPS));
     let guard = Guard::new(token(args)?, &args.allow_host);
     let kernel = model::kernel(&args.engine)?;
     let file = ModelFile::open(&args.model)?;
     let blob = file.blob()?;
+    if args.camera.n_frames() > 1 && !blob.is_classifier() {
+        let gives = format!("its network gives features of {}, not classes", blob.output());
+        let error =
+            format!("the argument '--smooth <N>' cannot be used with {}: {gives}", args.model.display());
+        return Err(wrong_use("serve", ErrorKind::ArgumentConflict, error).into());
+    }
     let pool = model::pool(&args.engine, kernel)?;
     let engine = file.engine(&blob, kernel, &pool, &args.engine, false)?;
     output::warn_of_repacking(&file, &engine);
     let (stop, stopped) = watch::channel(false);
     let app = Arc::new(Shared {
-        about: About::new(&file, &blob, &engine, pool.n_threads(), bounds, feed.is_some())?,
+        about: About::new(&file, &blob, &engine, pool.n_threads(), bounds, args.camera.is_some())?,
         board: Watched::new(Board::here()),
         decoders: Arc::new(Semaphore::new(bounds.decoders.get().min(Semaphore::MAX_PERMITS))),
         desk: Desk::new(bounds.queue.get()),
         guard,
-        has_camera: feed.is_some(),
+        has_camera: args.camera.is_some(),
         hub: Hub::new(),
         metrics: Metrics::new(),
         room: Room::new(bounds.max_buffered),
@@ -152,11 +160,13 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
         });
         let ending = Ending { desk: &app.desk, stop: &stop };
         let http = http.context("cannot start the server")?;
-        if let Some(feed) = &feed {
-            let camera = thread::Builder::new().name("camera".to_owned());
-            camera.spawn_scoped(scope, || watch(&app, feed, &ended)).context("cannot start the camera")?;
+        if args.camera.is_some() {
+            let watcher = thread::Builder::new().name("watcher".to_owned());
+            watcher
+                .spawn_scoped(scope, || watch(&app, &args.camera, &ended))
+                .context("cannot start the camera")?;
         }
-        work(&app, &mut classifier);
+        work(&app, &mut classifier, &args.camera);
         drop(ending);
         ended.store(true, Ordering::Relaxed);
         http.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -195,11 +205,20 @@ fn runtime(bounds: &Bounds) -> std::io::Result<Runtime> {
 }
 
 /// Runs the network until the desk is closed.
-fn work(app: &App, classifier: &mut Classifier<'_>) {
+fn work(app: &App, classifier: &mut Classifier<'_>, camera: &CameraArgs) {
     loop {
         match app.desk.next(PATIENCE) {
             Next::Job(job) => {
-                let outcome = classifier.classify_top(&job.input, job.k);
+                let outcome = match job.of {
+                    Of::Request { k } => {
+                        classifier.show(k);
+                        classifier.classify(&job.input)
+                    }
+                    Of::Camera => {
+                        classifier.show(TOP);
+                        classifier.classify_probabilities(&job.input, &mut |p| camera.smooth(p))
+                    }
+                };
                 if let Ok((_, ms)) = &outcome {
                     app.metrics.inference.add(f64::from(*ms) / 1e3);
                 }
@@ -211,15 +230,15 @@ fn work(app: &App, classifier: &mut Classifier<'_>) {
     }
 }
 
-/// Shows what `feed` gives to all followers. Without it the server goes on.
-fn watch(app: &App, feed: &dyn Feed, ended: &AtomicBool) {
+/// Shows what the camera shows to all followers. Without it the server goes on.
+fn watch(app: &App, camera: &CameraArgs, ended: &AtomicBool) {
     let mut classify = |input| {
-        let answer = app.desk.frame(input, TOP)?;
+        let answer = app.desk.frame(input)?;
         app.metrics.frames.fetch_add(1, Ordering::Relaxed);
         Ok(answer)
     };
     let result =
-        feed.observe(&app.rule, ended, &mut classify, &mut |observation| app.hub.publish(observation));
+        camera.observe(&app.rule, ended, &mut classify, &mut |observation| app.hub.publish(observation));
     if let Err(error) = result.context("camera")
         && !*app.stop.borrow()
     {
