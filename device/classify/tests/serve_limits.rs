@@ -356,7 +356,7 @@ fn events_follow_the_camera_and_go_on_where_they_ended() {
     assert_eq!(json["top"], answer["top"]);
     assert_eq!(
         (&json["source"], &json["width"], &json["height"]),
-        (&json!("file:frames"), &json!(8), &json!(8))
+        (&json!("file:frames"), &json!(40), &json!(24))
     );
     assert!(json["ms"].as_f64() > Some(0.0) && json.get("jpeg").is_none(), "{json}");
     assert_eq!((event(&mut first).0, event(&mut first).0), (id + 1, id + 2));

@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -97,7 +97,11 @@ impl Guard {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "no Host header, expected one"));
         };
         let name = name_of(host).to_ascii_lowercase();
-        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let v6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let is_address = match v6 {
+            Some(v6) => v6.parse::<Ipv6Addr>().is_ok(),
+            None => name.parse::<Ipv4Addr>().is_ok(),
+        };
         if !is_address && !self.hosts.contains(&name) {
             let error = format!("host {name:?}, expected an address, or one of {}", self.hosts.join(", "));
             let hint = "start the server with --allow-host and the name by which clients ask for it";

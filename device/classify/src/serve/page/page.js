@@ -54,6 +54,8 @@ async function ask(path, options) {
 function login(wrong) {
   $("login").hidden = false;
   $("main").hidden = true;
+  // A link cannot carry the token.
+  $("links").hidden = true;
   $("login-text").textContent = wrong ? "The token is wrong." : "It is kept in this tab until the tab is closed.";
   $("token").setAttribute("aria-invalid", String(wrong));
   $("token").focus();
