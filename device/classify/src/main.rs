@@ -15,6 +15,10 @@ mod info;
 mod log;
 mod map;
 mod model;
+#[cfg(feature = "mqtt")]
+mod mqtt;
+#[cfg(feature = "mqtt")]
+mod observation;
 mod output;
 mod picture;
 mod run;

@@ -30,7 +30,7 @@ pub(crate) fn print_line(line: Arguments<'_>) -> Result<()> {
 }
 
 /// A line for people; a closed stderr is no reason to stop.
-fn note(line: Arguments<'_>) {
+pub(crate) fn note(line: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
