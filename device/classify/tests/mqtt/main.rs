@@ -218,7 +218,7 @@ fn many_boards_behind_one_broker() {
     let names = ["pi-1", "pi-2", "pi-3", "pi-4", "pi-5", "pi-6"];
     let boards = names.map(|name| Publisher::start(name, &url(&broker), &["--no-mqtt-discovery"]));
     boards.iter().for_each(|board| board.send(1..=20));
-    boards.map(Publisher::finish);
+    boards.into_iter().for_each(Publisher::finish);
     for name in names {
         subscriber.wait_line(&format!("vgg-edge/{name}/status|0|offline"));
         assert_eq!(subscriber.numbers(&format!("vgg-edge/{name}/result")), (1..=20).collect::<Vec<_>>());
@@ -384,11 +384,11 @@ fn what_the_broker_forgot_goes_again_in_its_order() {
     outbox.new_session();
     let order: Vec<_> = (0..3).map(|_| outbox.next().cloned().unwrap()).collect();
     assert_eq!(order, [message(0), message(1), message(2)]);
-    [2, 3, 4].map(|id| outbox.sent(id));
-    [2, 3, 4].map(|id| outbox.done(id));
+    [2, 3, 4].iter().for_each(|&id| outbox.sent(id));
+    [2, 3, 4].iter().for_each(|&id| outbox.done(id));
     assert_eq!([outbox.next().cloned(), outbox.next().cloned()], [Some(message(3)), Some(message(4))]);
     // QoS 0: no id, no acknowledgement.
-    [0, 0].map(|id| outbox.sent(id));
+    [0, 0].iter().for_each(|&id| outbox.sent(id));
     assert!(outbox.is_empty());
     assert_eq!(outbox.n_dropped(), 0);
 }
