@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Run(crate::run::args::Run),
     /// Answer over HTTP, with a web page
     #[cfg(feature = "serve")]
-    Serve(crate::serve::Serve),
+    Serve(Box<crate::serve::Serve>),
     /// Show what a model file holds
     Info(Info),
     /// Check a model file's integrity and run its self-test on every kernel of this CPU

@@ -17,6 +17,8 @@ mod info;
 mod log;
 mod map;
 mod model;
+#[cfg(feature = "mqtt")]
+mod mqtt;
 #[cfg(any(feature = "camera", feature = "serve"))]
 mod observation;
 mod output;
