@@ -71,11 +71,29 @@ impl<'a> Classifier<'a> {
         &self.engine
     }
 
+    /// From now on, answers with the best `k` classes.
+    #[allow(dead_code, reason = "the server calls it")]
+    pub(crate) fn show(&mut self, k: usize) {
+        self.k = k;
+    }
+
     /// What is in `input`, u8 NHWC as [`crate::picture::Rule`] makes it, and the milliseconds that it took.
     ///
     /// # Errors
     /// When `input` has another size than the network's, or a value overflows (f16): no NaN is ever an answer.
     pub(crate) fn classify(&mut self, input: &[u8]) -> Result<(Found, f32)> {
+        self.classify_probabilities(input, &mut |_| {})
+    }
+
+    /// As [`Classifier::classify`]; `change` gets the probabilities of all classes before the best are chosen.
+    ///
+    /// # Errors
+    /// When `input` has another size than the network's.
+    pub(crate) fn classify_probabilities(
+        &mut self,
+        input: &[u8],
+        change: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<(Found, f32)> {
         let start = Instant::now();
         let mut values = self.engine.run(input)?.to_vec();
         let ms = milliseconds(start);
@@ -87,6 +105,7 @@ impl<'a> Classifier<'a> {
             return Ok((Found::Features { shape: sides(self.blob.output()), features: values }, ms));
         }
         softmax(&mut values);
+        change(&mut values);
         let top = self.best(&values);
         if let Some(best) = top.first() {
             defmt::info!(

@@ -51,7 +51,7 @@ pub(crate) fn print_error(error: &Error) {
 }
 
 /// The remedy for an error, where there is one.
-fn hint(error: &Error) -> Option<&'static str> {
+pub(crate) fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<BlobError>() {
         return Some(match error {
             BlobError::BadMagic { .. } => "the first argument is a model that `cargo xtask quantize` wrote",
@@ -121,12 +121,7 @@ pub(crate) fn print_answer(answer: &Answer, style: Style) -> Result<()> {
     let top = match &answer.found {
         Found::Classes { top } => top,
         Found::Features { shape, features } => {
-            let [mean, min, max] = spread(features);
-            return print_line(format_args!(
-                "{}  features {}: mean {mean:.4}, min {min:.4}, max {max:.4}",
-                answer.image,
-                self::shape(*shape)
-            ));
+            return print_line(format_args!("{}  {}", answer.image, self::features(*shape, features)));
         }
     };
     if style.named {
@@ -139,6 +134,12 @@ pub(crate) fn print_answer(answer: &Answer, style: Style) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Features in one line.
+pub(crate) fn features(shape: [u32; 3], features: &[f32]) -> String {
+    let [mean, min, max] = spread(features);
+    format!("features {}: mean {mean:.4}, min {min:.4}, max {max:.4}", self::shape(shape))
 }
 
 /// Mean, least and largest value.

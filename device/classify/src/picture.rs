@@ -21,8 +21,8 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 /// How pictures become the network's input; it borrows nothing, so any thread can prepare pictures.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    preprocess: Preprocess,
-    input: Shape,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) input: Shape,
     limits: Limits,
 }
 
@@ -35,6 +35,12 @@ impl Rule {
     /// The pixels that decoding `bytes` takes, by their header; 0 when that cannot be read.
     pub(crate) fn pixels(&self, bytes: &[u8]) -> u64 {
         size(bytes, self.limits).map_or(0, |(width, height)| u64::from(width) * u64::from(height))
+    }
+
+    /// The same rule for pictures within `limits`.
+    #[cfg(feature = "serve")]
+    pub(crate) fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Decodes and fits the picture in `bytes`, the contents of a picture file; u8, NHWC, of the model's input size.
