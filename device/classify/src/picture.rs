@@ -61,7 +61,10 @@ impl Rule {
 }
 
 /// All bytes of a picture file.
-fn read(file: impl Read) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When it cannot be read or is larger than any picture.
+pub(crate) fn read(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
