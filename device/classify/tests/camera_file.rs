@@ -240,6 +240,17 @@ fn errors_say_what_is_wrong() {
 }
 
 #[test]
+fn the_cameras_options_are_under_a_heading_of_their_own() {
+    let help = camera(&folder(), "-h").stdout;
+    let (general, camera) = help.split_once("\nCamera:\n").unwrap();
+    assert!(
+        general.contains("--json") && general.contains("--threads") && !general.contains("--fps"),
+        "{help}"
+    );
+    assert!(camera.contains("--fps") && !camera.contains("--threads"), "{help}");
+}
+
+#[test]
 fn wrong_uses_are_refused() {
     let dir = folder();
     for (args, expected) in [
