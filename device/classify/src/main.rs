@@ -1,7 +1,7 @@
 //! `classify`: what is in this picture? Runs a vgg-edge model on this machine.
 //!
 //! ```text
-//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | info | verify | bench | camera ─► output
+//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | camera | serve | info | verify | bench ─► output
 //! ```
 //!
 //! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
@@ -22,7 +22,8 @@ mod observation;
 mod output;
 mod picture;
 mod run;
-#[cfg(feature = "camera")]
+#[cfg(feature = "serve")]
+mod serve;
 mod stop;
 mod sustain;
 mod threads;
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         Command::Info(info) => info::info(info),
         Command::Verify(verify) => verify::verify(verify),
         Command::Bench(bench) => bench::bench(bench),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => serve::serve(serve),
         #[cfg(feature = "camera")]
         Command::Camera(camera) => camera::camera(camera),
     });
