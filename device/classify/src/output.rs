@@ -19,6 +19,7 @@ use vgg_edge_engine::{Engine, EngineError, Repacked};
 use crate::bench::{Measurement, quantile};
 use crate::board::{Sensors, Throttled};
 use crate::info::{Facts, kind};
+use crate::log::NoMessages;
 use crate::model::ModelFile;
 use crate::run::{Answer, Found};
 
@@ -78,6 +79,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             }
             _ => None,
         };
+    }
+    if error.downcast_ref::<NoMessages>().is_some() {
+        return Some("use `--log-format defmt`, or the program as `cargo xtask build` makes it");
     }
     match error.downcast_ref::<DecodeError>()? {
         DecodeError::Unsupported { .. } => Some("convert the picture to JPEG or PNG"),
