@@ -64,6 +64,11 @@ impl Bench {
     }
 }
 
+/// As many pictures as take some seconds; an emulator needs longer for each.
+fn pictures(n: usize) -> usize {
+    if std::env::var_os("VGG_EDGE_EMULATOR").is_some() { n / 8 } else { n }
+}
+
 /// The unstripped program.
 fn program() -> PathBuf {
     match std::env::var_os("VGG_EDGE_CLASSIFY") {
@@ -138,13 +143,13 @@ fn the_log_of_a_run_decodes_with_levels_and_places() {
 
 #[test]
 fn a_log_under_load_rotates_within_its_bound() {
-    const PICTURES: usize = 3000;
+    let n_pictures = pictures(3_000);
     let bench = Bench::new();
     let names = ["d.log", "d.log.1", "d.log.2"].map(|name| bench.path(name));
     // Left by a run that was allowed more.
     fs::write(bench.path("d.log.3"), "old").unwrap();
     fs::write(bench.path("d.log.4"), "old").unwrap();
-    let mut command = bench.command("--log d.log --log-size 4 --log-files 3", PICTURES);
+    let mut command = bench.command("--log d.log --log-size 4 --log-files 3", n_pictures);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let mut n_looks = 0;
     let is_over = || {
@@ -159,7 +164,7 @@ fn a_log_under_load_rotates_within_its_bound() {
     found.sort();
     assert_eq!(found, ["d.log", "d.log.1", "d.log.2"]);
     // Each can be decoded alone: it names its build. Together they are the end of the log, without a gap.
-    let total = FRAMES_BEFORE + FRAMES_A_PICTURE * PICTURES as u64;
+    let total = FRAMES_BEFORE + FRAMES_A_PICTURE * n_pictures as u64;
     let mut ends = Vec::new();
     for path in names.iter().rev() {
         let bytes = fs::read(path).unwrap();
@@ -233,14 +238,14 @@ fn a_log_has_one_writer() {
 
 #[test]
 fn a_full_disk_loses_frames_and_nothing_else() {
-    const PICTURES: usize = 20_000;
+    let n_pictures = pictures(10_000);
     let bench = Bench::new();
     // A file may have 8 KiB; what goes beyond fails as on a full disk, with a piece of a frame written.
     let line = "trap '' XFSZ; ulimit -S -f 16; exec \"$@\"";
     let mut shell = Command::new("dash");
     let program = classify();
     shell.args(["-c", line, "sh"]).arg(program.get_program()).args(program.get_args());
-    let Ok(mut child) = bench.command_of(shell, "--log d.log", PICTURES).stdout(Stdio::piped()).spawn()
+    let Ok(mut child) = bench.command_of(shell, "--log d.log", n_pictures).stdout(Stdio::piped()).spawn()
     else {
         assert!(std::env::var_os("CI").is_none(), "dash is missing, and CI must have it");
         println!("not run: dash is missing");
@@ -256,7 +261,7 @@ fn a_full_disk_loses_frames_and_nothing_else() {
             break;
         }
         lines.extend_from_slice(&buf[..n]);
-        if !is_raised && lines.len() > 100_000 {
+        if !is_raised && lines.len() > n_pictures * 4 {
             // Somebody made room.
             is_raised = true;
             let pid = child.id().to_string();
@@ -267,23 +272,23 @@ fn a_full_disk_loses_frames_and_nothing_else() {
     assert!(child.wait().unwrap().success());
     let answers = String::from_utf8(lines).unwrap();
     let n_answers = answers.lines().filter(|line| line.starts_with("  ")).count();
-    assert_eq!(n_answers, PICTURES, "every picture has its answer");
+    assert_eq!(n_answers, n_pictures, "every picture has its answer");
     assert!(is_raised);
     let decoded = bench.logs("d.log");
     assert_clean(&decoded);
     let (n, lost) = count(&decoded);
     assert!(lost > 0, "{n} messages, nothing lost");
-    assert_eq!(n + lost, FRAMES_BEFORE + FRAMES_A_PICTURE * PICTURES as u64);
+    assert_eq!(n + lost, FRAMES_BEFORE + FRAMES_A_PICTURE * n_pictures as u64);
 }
 
 #[test]
 fn readers_of_a_socket_come_and_go_and_stall() {
-    const PICTURES: usize = 20_000;
+    let n_pictures = pictures(16_000);
     let bench = Bench::new();
     let socket = bench.path("s.sock");
     // Left by a program that was killed.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let mut command = bench.command("--log unix:s.sock", PICTURES);
+    let mut command = bench.command("--log unix:s.sock", n_pictures);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -300,7 +305,7 @@ fn readers_of_a_socket_come_and_go_and_stall() {
     let expected = "error: cannot write the log unix:s.sock: another program writes to it\n";
     assert_eq!((second.code, second.stderr.as_str()), (Some(1), expected));
     // Far more pictures than the stalled reader's buffer has room for.
-    for _ in 0..8_000 {
+    for _ in 0..n_pictures / 2 {
         line.clear();
         assert!(out.read_line(&mut line).unwrap() > 0);
     }
@@ -313,7 +318,7 @@ fn readers_of_a_socket_come_and_go_and_stall() {
     let rest = out.lines().map(Result::unwrap).filter(|line| line.starts_with("  ")).count();
     assert!(rest > 0 && child.wait().unwrap().success());
     assert!(!socket.exists(), "the name goes with the program");
-    let total = FRAMES_BEFORE + FRAMES_A_PICTURE * PICTURES as u64;
+    let total = FRAMES_BEFORE + FRAMES_A_PICTURE * n_pictures as u64;
     for (name, bytes) in [("slow", slow.join().unwrap()), ("fast", fast.join().unwrap())] {
         assert!(bytes.starts_with(b"\0vgg-edge-log 1 build="), "{name}");
         fs::write(bench.path(name), &bytes).unwrap();
@@ -343,7 +348,8 @@ fn readers_of_a_socket_come_and_go_and_stall() {
 #[test]
 fn logs_reads_a_socket() {
     let bench = Bench::new();
-    let mut child = bench.command("--log unix:s.sock", 20_000).stdout(Stdio::null()).spawn().unwrap();
+    let mut child =
+        bench.command("--log unix:s.sock", pictures(16_000)).stdout(Stdio::null()).spawn().unwrap();
     assert!(wait_until(&mut child, || bench.path("s.sock").exists()));
     let decoded = bench.logs("unix:s.sock");
     assert_eq!(decoded.code, Some(0), "{}", decoded.stderr);
@@ -518,14 +524,14 @@ fn options_that_act_on_nothing_are_wrong_usage() {
 
 #[test]
 fn following_misses_no_rotation() {
-    const PICTURES: usize = 6_000;
+    let n_pictures = pictures(6_000);
     let bench = Bench::new();
     let args = "--log d.log --log-size 16 --log-files 200";
-    let mut child = bench.command(args, PICTURES).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = bench.command(args, n_pictures).stdout(Stdio::null()).spawn().unwrap();
     assert!(wait_until(&mut child, || len(&bench.path("d.log")) > 0));
     let mut command = bench.logs_command("d.log --follow --no-locations", &program());
     let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
-    let total = FRAMES_BEFORE + FRAMES_A_PICTURE * PICTURES as u64;
+    let total = FRAMES_BEFORE + FRAMES_A_PICTURE * n_pictures as u64;
     let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
     let watchdog = follower.id();
     let (done, is_done) = std::sync::mpsc::channel::<()>();
