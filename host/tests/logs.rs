@@ -3,7 +3,7 @@
 //! `VGG_EDGE_CLASSIFY` and `VGG_EDGE_EMULATOR` name another program, as for the parity tests.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -380,11 +380,11 @@ fn another_builds_program_is_refused_by_name() {
     let other_build = format!("{:02x}{}", id[0] ^ 0xff, &build[2..]);
     let refused = run(&mut bench.logs_command("d.log", &other));
     assert_eq!(refused.code, Some(1));
-    let expected = format!(
+    let expected_wrong = format!(
         "error: stream was written by build {build}, this program is build {other_build}\n\nhint: pass the unstripped \
          program of that build with `--elf`, or build and deploy the program again\n"
     );
-    assert_eq!(refused.stderr, expected);
+    assert_eq!(refused.stderr, expected_wrong);
     assert!(!refused.stdout.contains("INFO"), "{}", refused.stdout);
     let forced = run(&mut bench.logs_command("d.log --any-build", &other));
     assert_clean(&forced);
@@ -408,6 +408,19 @@ fn another_builds_program_is_refused_by_name() {
     assert_eq!(bench.logs("noise.log").code, Some(1));
     let noise = bench.logs("noise.log --any-build");
     assert_eq!((noise.code, noise.stderr.lines().count()), (Some(0), 1), "{}", noise.stderr);
+
+    // A socket, whose stream has no end.
+    let listener = std::os::unix::net::UnixListener::bind(bench.path("s.sock")).unwrap();
+    let stream = bytes.clone();
+    let writer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.write_all(&stream).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0, "the reader has gone");
+    });
+    let refused = run(&mut bench.logs_command("unix:s.sock", &other));
+    assert_eq!((refused.code, refused.stderr), (Some(1), expected_wrong));
+    writer.join().unwrap();
 
     // The program was replaced: what is of this build is decoded.
     let text = String::from_utf8_lossy(&bytes[..end_of_note]).replace(&build, &other_build);

@@ -82,6 +82,10 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     let sustained = args.sustain.map(|seconds| sustain(&mut engine, &picture, seconds)).transpose()?;
     // Now: another run cools.
     let after = sensors.read();
+    defmt::info!("bench: {=usize} runs, median {=f32} ms", times.len(), quantile(&times, 0.5));
+    if let Some(throttled) = after.throttled.as_ref().filter(|throttled| !throttled.now.is_empty()) {
+        defmt::warn!("the board is slowed down: {=str}", throttled.now.join(", ").as_str());
+    }
     // For programs the order of the steps, too, which takes another run.
     let for_programs = args.profile && args.json;
     let detail = for_programs.then(|| profiled(&mut engine, &picture, &profile, times.len())).transpose()?;

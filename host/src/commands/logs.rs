@@ -57,8 +57,11 @@ impl LogsArgs {
             locations: !self.no_locations,
             any_build: self.any_build,
             follow: self.follow,
+            one_process: false,
         };
-        let decode = |stream: &mut dyn Read| decode(&self.elf, stream, io::stdout().lock(), &options);
+        let decode = |stream: &mut dyn Read, one_process| {
+            decode(&self.elf, stream, io::stdout().lock(), &Options { one_process, ..options })
+        };
         let summary = if let Some(host) = &self.host {
             let board = Board {
                 host: host.clone(),
@@ -67,19 +70,20 @@ impl LogsArgs {
                 sudo: self.sudo,
             };
             let mut remote = board.open(self.path.as_deref(), self.follow)?;
-            let summary = decode(&mut remote)?;
+            let is_socket = remote.is_socket();
+            let summary = decode(&mut remote, is_socket)?;
             remote.finish()?;
             summary
         } else {
             match &self.stream {
                 Some(path) => match path.to_str().and_then(|path| path.strip_prefix("unix:")) {
-                    Some(socket) => decode(&mut connect(socket)?)?,
+                    Some(socket) => decode(&mut connect(socket)?, true)?,
                     None => {
                         let files = Files::open(path, self.follow);
-                        decode(&mut files.with_context(|| format!("stream {}", path.display()))?)?
+                        decode(&mut files.with_context(|| format!("stream {}", path.display()))?, false)?
                     }
                 },
-                None => decode(&mut io::stdin().lock())?,
+                None => decode(&mut io::stdin().lock(), false)?,
             }
         };
         warn(&summary);

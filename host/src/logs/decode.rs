@@ -23,8 +23,10 @@ pub struct Options {
     pub locations: bool,
     /// Decodes what other or unknown builds wrote, too.
     pub any_build: bool,
-    /// The stream has no end: another build's part is an error at once.
+    /// What is written from now on is awaited: when another build goes on writing, that is an error at once.
     pub follow: bool,
+    /// One process writes all of the stream, as to a socket: another build is an error at once.
+    pub one_process: bool,
 }
 
 /// How important a message is, least first.
@@ -133,12 +135,12 @@ struct Lines<'a, W: Write> {
 }
 
 impl<W: Write> Lines<'_, W> {
-    /// One line a process: its files and readers all open with the same note.
-    fn start(&mut self, start: &Start) -> io::Result<()> {
+    /// One line a process, and whether it was written now: its files and readers all open with the same note.
+    fn start(&mut self, start: &Start) -> io::Result<bool> {
         // To the second: the clock may be set while the process runs, a little.
         let key = (start.process, start.started.get(..19).unwrap_or_default().to_owned());
         if start.part > 0 && self.process.as_ref().is_some_and(|shown| shown.0 == key.0) {
-            return Ok(());
+            return Ok(false);
         }
         writeln!(
             self.out,
@@ -149,7 +151,7 @@ impl<W: Write> Lines<'_, W> {
             clean(start.build.as_deref().unwrap_or("unknown"))
         )?;
         self.process = Some(key);
-        Ok(())
+        Ok(true)
     }
 
     fn dropped(&mut self, n: u64) -> io::Result<()> {
@@ -215,23 +217,35 @@ impl<W: Write> Frames<'_, W> {
     }
 
     fn start(&mut self, start: &Start) -> Result<()> {
-        self.lines.start(start)?;
+        let is_new = self.lines.start(start)?;
         self.part = match &start.build {
             _ if self.lines.options.any_build => Part::Own,
             None => Part::Unnamed,
             build if *build == self.program.build => Part::Own,
             Some(build) => {
-                if self.summary.others.last().is_none_or(|other| other.0 != *build) {
-                    self.summary.others.push((build.clone(), 0));
-                }
+                // The last one is who writes now; an update gone back on is one build still.
+                let others = &mut self.summary.others;
+                let known = others.iter().position(|other| other.0 == *build);
+                let other = known.map_or_else(|| (build.clone(), 0), |i| others.remove(i));
+                others.push(other);
                 Part::Other
             }
         };
         self.found_own |= self.part == Part::Own;
-        if self.lines.options.follow && self.part == Part::Other && start.part == 0 && self.found_own {
-            // The program was replaced.
-            self.lines.out.flush()?;
-            bail!(self.wrong_build());
+        let is_replaced = self.lines.options.follow && start.part == 0 && self.found_own;
+        match self.part {
+            Part::Other if is_replaced || self.lines.options.one_process => {
+                self.lines.out.flush()?;
+                bail!(self.wrong_build());
+            }
+            // The stream may have no end, at which this would be told.
+            _ if !is_new => {}
+            Part::Own => {}
+            Part::Other => writeln!(self.lines.out, "-- not decoded: {}", self.wrong_build())?,
+            Part::Unnamed => {
+                let program = self.program.build_name();
+                writeln!(self.lines.out, "-- not decoded: {}", LogsError::UnknownBuild { program })?;
+            }
         }
         Ok(())
     }
@@ -297,7 +311,7 @@ impl<W: Write> Text<'_, W> {
 
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
         match Note::parse(line) {
-            Some(Note::Start(start)) => return self.lines.start(&start),
+            Some(Note::Start(start)) => return self.lines.start(&start).map(drop),
             Some(Note::Dropped(n)) => {
                 self.summary.dropped += n;
                 return self.lines.dropped(n);

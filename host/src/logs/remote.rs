@@ -6,7 +6,7 @@
 //!                                                     └─ unix:PATH  ssh -L
 //! ```
 //!
-//! ssh does the rest: configuration, agents, jump hosts, passwords. Nothing goes through a shell here; what goes through
+//! ssh does the rest: configuration, agents, jump hosts, passwords. Its standard input stays open as long as this program runs. Nothing goes through a shell here; what goes through
 //! the board's is quoted.
 
 use std::io::{self, Read};
@@ -68,8 +68,8 @@ impl Board {
             Sink::Socket(path) => self.forward(&path),
             Sink::File(path) => self.pipe(&read_files(&path, follow)),
             Sink::Journal => {
-                let follow = if follow { " -f -n all" } else { "" };
-                self.pipe(&format!("exec journalctl --no-pager -o cat -u {}{follow}", quote(&self.unit)))
+                let read = format!("journalctl --no-pager -o cat -u {}", quote(&self.unit));
+                self.pipe(&if follow { until_we_end(&format!("{read} -f -n all")) } else { read })
             }
         }
     }
@@ -92,7 +92,7 @@ impl Board {
         let mut command = self.command(&[], script);
         let shown = format!("ssh {}", self.host);
         let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start ssh")?;
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start ssh")?;
         let stdout = child.stdout.take().context("ssh has no output")?;
         Ok(Remote { child, bytes: Bytes::Pipe(stdout), shown, is_read: false, _folder: None })
     }
@@ -107,8 +107,9 @@ impl Board {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let local = folder.path().join("log");
         let forward = format!("{}:{path}", local.display());
-        let mut command = self.command(&["-N", "-o", "ExitOnForwardFailure=yes", "-L", &forward], "");
-        let mut child = command.stdin(Stdio::null()).spawn().context("cannot start ssh")?;
+        let mut command =
+            self.command(&["-o", "ExitOnForwardFailure=yes", "-L", &forward], "exec cat > /dev/null");
+        let mut child = command.stdin(Stdio::piped()).spawn().context("cannot start ssh")?;
         let shown = format!("ssh {}", self.host);
         loop {
             if let Ok(stream) = UnixStream::connect(&local) {
@@ -132,16 +133,19 @@ impl Board {
         for option in &self.ssh_options {
             command.args(["-o", option]);
         }
-        command.args(arguments).arg(&self.host);
-        if !script.is_empty() {
-            let sudo = if self.sudo { "sudo " } else { "" };
-            command.arg(format!("{sudo}sh -c {}", quote(script)));
-        }
+        let sudo = if self.sudo { "sudo " } else { "" };
+        command.args(arguments).arg(&self.host).arg(format!("{sudo}sh -c {}", quote(script)));
         command
     }
 }
 
 impl Remote {
+    /// Whether one process writes all of it.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        !matches!(self.bytes, Bytes::Pipe(_))
+    }
+
     /// Ends ssh and says whether it failed.
     ///
     /// # Errors
@@ -182,11 +186,17 @@ impl Drop for Remote {
 
 /// Prints a log's files, oldest first; `follow`: then goes on with the newest, by its name.
 fn read_files(path: &str, follow: bool) -> String {
-    let rest = if follow { "exec tail -c +1 -F" } else { "exec cat" };
+    let rest = if follow { until_we_end("tail -c +1 -F \"$p\"") } else { "exec cat \"$p\"".to_owned() };
     format!(
-        "p={}; n=99; while [ $n -gt 0 ]; do if [ -f \"$p.$n\" ]; then cat \"$p.$n\"; fi; n=$((n-1)); done; {rest} \"$p\"",
+        "p={}; n=99; while [ $n -gt 0 ]; do if [ -f \"$p.$n\" ]; then cat \"$p.$n\"; fi; n=$((n-1)); done; {rest}",
         quote(path)
     )
+}
+
+/// Runs a command that has no end of its own until standard input ends, as it does when this program or the connection
+/// does, however it ends: nothing stays behind on the board.
+fn until_we_end(command: &str) -> String {
+    format!("{command} & t=$!; cat > /dev/null; kill $t")
 }
 
 fn sink(path: &str) -> Sink {
