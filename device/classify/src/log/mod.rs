@@ -129,7 +129,7 @@ pub(crate) fn finish() {
 }
 
 /// Frames that could not be written since the start: the storage was full, or a reader was too slow.
-#[allow(dead_code, reason = "for the server's metrics")]
+#[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "for the server's metrics"))]
 pub(crate) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }

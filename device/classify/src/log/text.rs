@@ -182,6 +182,7 @@ impl Dictionary {
 
     /// Messages that have a value that this form cannot show.
     #[cfg(test)]
+    #[allow(dead_code, reason = "for tests/log.rs, which has this file, too")]
     pub(super) fn unsupported(&self) -> Vec<&str> {
         let can = |ty: &Type| {
             !matches!(
