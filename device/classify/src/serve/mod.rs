@@ -141,7 +141,7 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let app = Arc::new(Shared {
         about: About::new(&file, &blob, &engine, pool.n_threads(), bounds, args.camera.is_some())?,
-        board: Watched::new(Board::here()),
+        board: Watched::new(&Board::here()),
         decoders: Arc::new(Semaphore::new(bounds.decoders.get().min(Semaphore::MAX_PERMITS))),
         desk: Desk::new(bounds.queue.get()),
         guard,
