@@ -7,18 +7,18 @@
 //! ```
 //!
 //! A Cortex-A53 has two vector pipes of 64 bits, and a multiplication takes both. A `ldr d` takes one of them, and so does
-//! an `ins`: the two issue together. A `ldr x` takes none and issues with a multiplication before it, a `ldr q` holds up everything for two
-//! cycles. So of 128 bits the lower half comes by `ldr d`, the upper one by `ldr x`, and its `ins` goes with the next
+//! an `ins`: the two issue together. A `ldr x` takes none and issues with a multiplication before it, a `ldr q` holds up
+//! everything for two cycles. So of 128 bits the lower half comes by `ldr d`, the upper one by `ldr x`, and its `ins` goes with the next
 //! `ldr d`: a cycle for two tiles or a register of weights, 10 cycles to 96 multiplications of 12 tiles.
 //!
 //! ```text
-//! a step of 4 channels     before k0           before k1           before k2           before k3           behind k3
-//!   first two tiles        ins w2, ldr w3      ins w3, ldr next
-//!   others                 ins x, ldr next
-//!   last two               ins x, ldr next                         ins next, ldr w0    ins w0, ldr w1      ins w1, ldr w2
+//! a step of 4 channels     before k0            before k1            before k2            before k3
+//!   first two tiles        ins w2 | ldr w3      ins w3 | ldr next
+//!   others                 ins x  | ldr next
+//!   last two               ins x  | ldr next    ins next | ldr w0    ins w0 | ldr w1      ins w1 | ldr w2
 //! ```
 //!
-//! Four products lie between two sums in the same register, and no load is used in the four cycles behind it.
+//! Four products lie between two sums in the same register, and four between a vector load and what uses it.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
@@ -80,13 +80,13 @@ pub(super) unsafe fn multiply<const P: usize>(
 struct Stream {
     /// Weights of its four channels; of channel 2 the lower half only, of channel 3 nothing.
     w: [neon::int16x8_t; STEP],
-    /// The upper halves of channels 2 and 3.
-    w_high: [u64; 2],
+    /// Upper halves that wait.
+    w_high: [u64; STEP],
     /// All its weights.
     weights: *const i16,
-    /// Its first two tiles; later of the next two the lower half, and ...
+    /// Its first two tiles; later of the next two the lower half.
     x: neon::int16x8_t,
-    /// ... the upper one.
+    /// The upper half.
     x_high: u64,
     /// Its first tile.
     values: *const i16,
@@ -99,13 +99,13 @@ impl Stream {
     #[inline]
     unsafe fn new<const P: usize>(values: *const i16, weights: *const i16) -> Self {
         let second = values.wrapping_add(if P > 1 { GROUP } else { 0 });
+        let [w0, w1, w2, _] = [0, 1, 2, 3].map(|k| weights.wrapping_add(k * GROUP));
         // SAFETY: the caller's promise.
         unsafe {
-            let [w0, w1, w2, _] = [0, 1, 2, 3].map(|k| weights.wrapping_add(k * GROUP));
-            let (low, x) = (load::<0>(w2), load::<0>(values));
-            let w = [neon::vld1q_s16(w0), neon::vld1q_s16(w1), low, low];
-            let w_high = [load_bits::<40, 0>(weights), load_bits::<56, 0>(weights)];
-            let x = neon::vcombine_s16(neon::vget_low_s16(x), neon::vld1_s16(second));
+            let w2 = load::<0>(w2);
+            let w = [neon::vld1q_s16(w0), neon::vld1q_s16(w1), w2, w2];
+            let w_high = [0, 0, load_bits::<8, 2>(weights), load_bits::<8, 3>(weights)];
+            let x = neon::vcombine_s16(neon::vld1_s16(values), neon::vld1_s16(second));
             Self { w, w_high, weights, x, x_high: 0, values }
         }
     }
@@ -124,12 +124,12 @@ impl Stream {
     ) {
         // SAFETY: the caller's promise. A loop over so much assembly does not unroll.
         unsafe {
-            self.pair::<P, NEW, 0>(acc, next);
-            self.pair::<P, NEW, 2>(acc, next);
-            self.pair::<P, NEW, 4>(acc, next);
-            self.pair::<P, NEW, 6>(acc, next);
-            self.pair::<P, NEW, 8>(acc, next);
-            self.pair::<P, NEW, 10>(acc, next);
+            self.two_tiles::<P, NEW, 0>(acc, next);
+            self.two_tiles::<P, NEW, 2>(acc, next);
+            self.two_tiles::<P, NEW, 4>(acc, next);
+            self.two_tiles::<P, NEW, 6>(acc, next);
+            self.two_tiles::<P, NEW, 8>(acc, next);
+            self.two_tiles::<P, NEW, 10>(acc, next);
         }
         (self.values, self.weights) = next;
     }
@@ -137,90 +137,107 @@ impl Stream {
     /// The same for tiles `FIRST` and `FIRST + 1`, where there are any.
     ///
     /// # Safety
-    /// As for [`Stream::step`].
+    /// As for [`Stream::step`], and so for what it is made of.
     #[target_feature(enable = "neon")]
     #[inline]
-    unsafe fn pair<const P: usize, const NEW: bool, const FIRST: usize>(
+    unsafe fn two_tiles<const P: usize, const NEW: bool, const FIRST: usize>(
         &mut self,
         acc: &mut [[neon::int32x4_t; 2]; P],
-        (values, weights): (*const i16, *const i16),
+        next: (*const i16, *const i16),
     ) {
         if FIRST >= P {
             return;
         }
-        let (is_first, is_pair, is_last) = (FIRST == 0, FIRST + 1 < P, FIRST + 2 >= P);
+        let mut sums = [acc[FIRST], acc[(FIRST + 1).min(P - 1)]];
+        let mut x = self.x;
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.load::<P, FIRST, 0>(&mut x, next);
+            self.channel::<P, FIRST, 0, 4, NEW>(&mut sums, x, next);
+            self.load::<P, FIRST, 1>(&mut x, next);
+            self.channel::<P, FIRST, 1, 5, false>(&mut sums, x, next);
+            self.load::<P, FIRST, 2>(&mut x, next);
+            self.channel::<P, FIRST, 2, 6, false>(&mut sums, x, next);
+            self.load::<P, FIRST, 3>(&mut x, next);
+            self.channel::<P, FIRST, 3, 7, false>(&mut sums, x, next);
+            self.load::<P, FIRST, 4>(&mut x, next);
+        }
+        if FIRST + 1 < P {
+            acc[FIRST + 1] = sums[1];
+        }
+        acc[FIRST] = sums[0];
+    }
+
+    /// What takes a cycle of the vector pipes before channel `K`, 4 is behind the last.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn load<const P: usize, const FIRST: usize, const K: usize>(
+        &mut self,
+        x: &mut neon::int16x8_t,
+        (values, weights): (*const i16, *const i16),
+    ) {
+        let (is_first, is_last) = (FIRST == 0, FIRST + 2 >= P);
+        let (place, [w0_high, w1_high, w2_high, w3_high]) = (self.values, self.w_high);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let next = |register: &mut neon::int16x8_t, high: u64| match is_last {
+                true => set_high_and_load::<0, 0>(register, high, values),
+                false => set_high_and_load::<32, FIRST>(register, high, place),
+            };
+            match K {
+                0 if is_first => self.w[3] = set_high_and_load::<0, 3>(&mut self.w[2], w2_high, self.weights),
+                // A tile alone.
+                0 if FIRST + 1 == P => self.x = load::<0>(values),
+                0 => self.x = next(x, self.x_high),
+                1 if is_first => self.x = next(&mut self.w[3], w3_high),
+                _ if !is_last => {}
+                // Two tiles that are first and last have each a channel later.
+                _ => match K - usize::from(is_first) {
+                    1 if P > 1 => self.w[0] = set_high_and_load::<0, 0>(&mut self.x, self.x_high, weights),
+                    1 => self.w[0] = load::<0>(weights),
+                    2 => self.w[1] = set_high_and_load::<0, 1>(&mut self.w[0], w0_high, weights),
+                    3 => self.w[2] = set_high_and_load::<0, 2>(&mut self.w[1], w1_high, weights),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    /// Channel `K`, in lane `K` of the first tile and lane `K4` of the second, and the loads to integer registers.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    unsafe fn channel<
+        const P: usize,
+        const FIRST: usize,
+        const K: usize,
+        const K4: usize,
+        const NEW: bool,
+    >(
+        &mut self,
+        sums: &mut [[neon::int32x4_t; 2]; 2],
+        x: neon::int16x8_t,
+        (values, weights): (*const i16, *const i16),
+    ) {
+        let is_last = FIRST + 2 >= P;
         // Whether the next two tiles are two.
-        let next_is_pair = if is_last { P > 1 } else { FIRST + 3 < P };
-        let Self { w, w_high, x: next, x_high, .. } = self;
-        let (mut x, [w2_high, w3_high], place) = (*next, *w_high, self.values);
-        let [mut a, mut b] = [acc[FIRST], acc[(FIRST + 1).min(P - 1)]];
+        let is_pair = if is_last { P > 1 } else { FIRST + 3 < P };
+        products::<K, NEW>(&mut sums[0], self.w[K], x);
         // SAFETY: the caller's promise; a second tile is loaded where there is one.
         unsafe {
-            let load_next = |x: &mut neon::int16x8_t, bits: u64| match is_last {
-                true => set_high_and_load::<0, 0>(x, bits, values),
-                false => set_high_and_load::<32, FIRST>(x, bits, place),
-            };
-            let load_next_high = || match is_last {
-                true => load_bits::<16, 0>(values),
-                false => load_bits::<48, FIRST>(place),
-            };
-            if is_first {
-                w[3] = set_high_and_load::<48, 0>(&mut w[2], w2_high, self.weights);
-            } else if is_pair {
-                *next = load_next(&mut x, *x_high);
-            } else {
-                *next = load::<0>(values);
-            }
-            products::<0, NEW>(&mut a, w[0], x);
-            if next_is_pair && !is_first {
-                *x_high = load_next_high();
-            }
-            if is_pair {
-                products::<4, NEW>(&mut b, w[0], x);
-            }
-            let w0_high = if is_last { load_bits::<8, 0>(weights) } else { 0 };
-            if is_first {
-                *next = load_next(&mut w[3], w3_high);
-            }
-            products::<1, false>(&mut a, w[1], x);
-            if next_is_pair && is_first {
-                *x_high = load_next_high();
-            }
-            if is_pair {
-                products::<5, false>(&mut b, w[1], x);
-            }
-            let w1_high = if is_last { load_bits::<24, 0>(weights) } else { 0 };
-            if is_last {
-                w[0] = match next_is_pair {
-                    true => set_high_and_load::<0, 0>(next, *x_high, weights),
-                    false => load::<0>(weights),
+            // In the registers of the first two tiles there is room a channel later.
+            if is_pair && K == usize::from(FIRST == 0) {
+                self.x_high = match is_last {
+                    true => load_bits::<16, 0>(values),
+                    false => load_bits::<48, FIRST>(self.values),
                 };
             }
-            products::<2, false>(&mut a, w[2], x);
-            if is_last {
-                w_high[0] = load_bits::<40, 0>(weights);
-            }
-            if is_pair {
-                products::<6, false>(&mut b, w[2], x);
+            if FIRST + 1 < P {
+                products::<K4, NEW>(&mut sums[1], self.w[K], x);
             }
             if is_last {
-                w[1] = set_high_and_load::<16, 0>(&mut w[0], w0_high, weights);
-            }
-            products::<3, false>(&mut a, w[3], x);
-            if is_last {
-                w_high[1] = load_bits::<56, 0>(weights);
-            }
-            if is_pair {
-                products::<7, false>(&mut b, w[3], x);
-            }
-            if is_last {
-                w[2] = set_high_and_load::<32, 0>(&mut w[1], w1_high, weights);
+                self.w_high[K] = load_bits::<8, K>(weights);
             }
         }
-        if is_pair {
-            acc[FIRST + 1] = b;
-        }
-        acc[FIRST] = a;
     }
 }
 
