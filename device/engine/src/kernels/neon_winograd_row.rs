@@ -8,8 +8,8 @@
 //! ```
 //!
 //! 12 tiles are 24 accumulators, 4 registers of weights and 2 of values. A tile's block of 8 multiplications holds the
-//! load for the next tile, a step's last block also the next weights, each behind its register's last use: in-order
-//! cores (A53, A55) then do not wait for the first level cache.
+//! load for the next tile, a step's last block also the next weights, each behind its register's last use. In-order
+//! cores (A53, A55) have their own order of the same: `neon_winograd_in_order`.
 //!
 //! The row becomes 4 columns with few operations, since sums run on from tap to tap:
 //!
