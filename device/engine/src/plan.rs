@@ -19,7 +19,7 @@ use vgg_edge_blob::layout::{ALIGN, padded};
 use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
 use crate::blocks::BlockMap;
-use crate::tiling::{Sizes, Tiling};
+use crate::tiling::{Sizes, Tiling, room};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len` and `S4Strip::input`.
 const SLACK: usize = 64;
@@ -43,9 +43,13 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Values between two rows.
+    /// Values between two rows. A group's 8 channels are a part of a pixel, the same in every pixel, and so their lines lie in
+    /// some of the cache's sets only, where a pixel is more than a line: a line between rows makes it other sets in each. A map
+    /// without padding may be read as one run of values.
     pub(crate) fn pitch(&self) -> usize {
-        (self.width + 2 * self.halo) * self.channels
+        let line = ALIGN / self.value_size;
+        let skew = if self.halo > 0 && self.channels > line { line } else { 0 };
+        (self.width + 2 * self.halo) * self.channels + skew
     }
 
     /// Bytes, slack included.
@@ -81,6 +85,26 @@ pub(crate) struct Step {
     /// The map's first row is among the output rows: fill the halo row above it.
     pub(crate) pad_above: bool,
     /// The map's last row is among the output rows: fill the halo row below it.
+    pub(crate) pad_below: bool,
+    /// Of tiles whose pixels a pool takes: where they go when no one looks at the map between.
+    pub(crate) pooled: Option<Pooled>,
+    /// A pool whose pixels come from the steps before it, unless someone looks at the map between.
+    pub(crate) is_done: bool,
+}
+
+/// Where a convolution's pixels go that are pooled, two by two rows and columns, as they are made. Tiles begin in even rows and
+/// columns, so that none has a part of another's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pooled {
+    /// The pool's output map.
+    pub(crate) target: Buffer,
+    /// Buffer row of the step's first pooled row.
+    pub(crate) target_row: usize,
+    /// Pooled rows.
+    pub(crate) n_rows: usize,
+    /// As for the step.
+    pub(crate) pad_above: bool,
+    /// As for the step.
     pub(crate) pad_below: bool,
 }
 
@@ -241,6 +265,8 @@ fn walk(
                 keep,
                 pad_above: pad == 1 && first == 0,
                 pad_below: pad == 1 && end == height(i),
+                pooled: None,
+                is_done: false,
             });
             produced[i] = end;
         }
@@ -295,33 +321,49 @@ pub(crate) fn traffic(
     l2: usize,
 ) -> Vec<Traffic> {
     let weights: usize = layers.iter().map(weight_bytes).sum();
+    // Nothing is in the last window where tiles are pooled as they are made.
+    let pooled = is_pooled(layers, tilings, windows.last().map_or(4, |w| w.value_size));
+    let windows = if pooled { &windows[..windows.len() - 1] } else { windows };
     let at_work =
         windows.iter().map(Buffer::len).sum::<usize>() + maps.iter().sum::<usize>() / n_bands + copies;
     let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.at_work() };
     let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
-    let stay = weights + at_work + scratch <= l2;
+    // What is looked at in turn stays up to a size, and a little above it nothing stays: the oldest goes first.
+    let gone = |bytes: usize, size: usize| bytes.saturating_sub(size).min(l2 / 4) as u128;
+    let part = |whole: usize, gone: u128| (whole as u128 * gone / (l2 / 4).max(1) as u128) as usize;
+    let weights_gone = gone(weights + at_work + scratch, room(l2));
     // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
-    let read = |layer: &Layer<'_>, tiling: &Option<Tiling>| match tiling {
-        _ if stay => weight_bytes(layer),
-        Some(tiling) => {
-            let sizes = tiling.sizes;
-            let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(sizes.tile);
-            tiling.traffic(sizes.n_tiles(rows, layer.output.width as usize), l2) * n_bands
-        }
-        None => weight_bytes(layer) * n_bands,
+    let read = |layer: &Layer<'_>, tiling: &Option<Tiling>| {
+        let once = weight_bytes(layer);
+        let every_time = match tiling {
+            Some(tiling) => {
+                let sizes = tiling.sizes;
+                let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(sizes.tile);
+                tiling.traffic(sizes.n_tiles(rows, layer.output.width as usize), l2) * n_bands
+            }
+            None => once * n_bands,
+        };
+        once + part(every_time.saturating_sub(once), weights_gone)
     };
-    // Every value between two layers is written once and read once. The share of a band that does not fit goes
-    // to memory; half the cache is left to weights and to what else runs.
-    let over = at_work.saturating_sub(l2 / 2) as u128;
+    // A value between two layers that does not stay is fetched and goes out where it is written, and is fetched where it is
+    // read. Half the cache is left to weights and to what else runs, more where tiles look at more all the time.
+    let busy = tilings.iter().flatten().map(|tiling| tiling.busy(l2)).max().unwrap_or(0).max(l2 / 2);
+    let windows_gone = gone(at_work, l2.saturating_sub(busy));
     let between = |i: usize| {
         let whole = windows.get(i).map_or(0, |w| layers[i].output.height as usize * w.pitch() * w.value_size);
-        (whole as u128 * over / at_work.max(1) as u128) as usize
+        part(whole, windows_gone)
     };
     let [input, output] = maps;
+    let n = layers.len();
     let of_layer = |(i, (layer, tiling)): (usize, (&Layer<'_>, &Option<Tiling>))| {
-        let first = if i == 0 { input } else { between(i - 1) };
-        let last = if i + 1 == layers.len() { output } else { between(i) };
-        Traffic { weights: read(layer, tiling), maps: first + last }
+        let reads = if i == 0 { input } else { between(i - 1) };
+        let writes = match (i + 1 == n, pooled && i + 2 == n) {
+            (true, _) if pooled => 0,
+            (true, _) | (_, true) => output,
+            _ => between(i),
+        };
+        let reads = if pooled && i + 1 == n { 0 } else { reads };
+        Traffic { weights: read(layer, tiling), maps: reads + 2 * writes }
     };
     layers.iter().zip(tilings).enumerate().map(of_layer).collect()
 }
@@ -386,6 +428,7 @@ pub(crate) fn plan(
         source = target;
     }
     place(&mut steps, &regions, layers, arena_bytes);
+    pool_tiles(&mut steps, layers, &all_tilings);
     picture.start = 0;
     let mut output = source;
     output.start = steps.last().map_or(0, |s| s.target.start);
@@ -429,6 +472,43 @@ fn place(
             let i = step.layer_idx - first_layers[k];
             step.source = if i == 0 { source } else { windows[i - 1] };
             step.target = windows.get(i).copied().unwrap_or(target);
+        }
+    }
+}
+
+/// Whether a block's last convolution has tiles of int8 and a pool of stride 2 behind it: they are pooled as they are made.
+fn is_pooled(layers: &[Layer<'_>], tilings: &[Option<Tiling>], value_size: usize) -> bool {
+    let is_pool = layers.last().is_some_and(|l| matches!(l.op, LayerOp::MaxPool { stride: 2, .. }));
+    let conv = layers.len().checked_sub(2).and_then(|i| tilings.get(i).copied().flatten());
+    is_pool && conv.is_some() && value_size == 1
+}
+
+/// Where tiles are pooled as they are made, tells the convolution's steps where to, and the pool's that they are done.
+fn pool_tiles(steps: &mut [Step], layers: &[Layer<'_>], tilings: &[Option<Tiling>]) {
+    for range in blocks(layers) {
+        let (Some(conv), pool) = (range.end.checked_sub(2), range.end - 1) else { continue };
+        let Some(target) = steps.iter().find(|step| step.layer_idx == pool).map(|step| step.target) else {
+            continue;
+        };
+        if !is_pooled(&layers[range.clone()], &tilings[range], target.value_size) {
+            continue;
+        }
+        let [height, n_rows] = [conv, pool].map(|i| layers[i].output.height as usize);
+        for step in steps.iter_mut() {
+            if step.layer_idx == pool {
+                step.is_done = true;
+            } else if step.layer_idx == conv {
+                let (first, end) = (step.first_row, step.first_row + step.n_rows);
+                // The last row may be half of a window: there the padding decides.
+                let (first, end) = (first / 2, if end == height { n_rows } else { end / 2 });
+                step.pooled = Some(Pooled {
+                    target,
+                    target_row: first + target.halo,
+                    n_rows: end - first,
+                    pad_above: target.halo == 1 && first == 0,
+                    pad_below: target.halo == 1 && end == n_rows,
+                });
+            }
         }
     }
 }

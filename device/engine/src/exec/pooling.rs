@@ -1,13 +1,17 @@
 //! Max-pool and global average pool.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use vgg_edge_blob::layout::{ALIGN, GROUP, Line};
 use vgg_edge_blob::requant::requantize;
+use vgg_edge_blob::winograd8::MAX_TILE;
 use vgg_edge_blob::{Layer, LayerOp, Padding};
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
 
 use super::Context;
 use crate::arena;
+use crate::kernels::MAX_BATCH;
 use crate::plan::Step;
 use crate::pool;
 
@@ -58,6 +62,49 @@ impl Context<'_, '_> {
                 }
             }
         });
+    }
+}
+
+/// Pixels of a run of tiles, 8 channels of int8, which are pooled before they go to the map: `[row][column][8]`.
+pub(super) struct Tiles([Line; ROWS * COLUMNS / (ALIGN / GROUP)]);
+
+/// Most rows and columns of a run.
+const ROWS: usize = MAX_TILE;
+const COLUMNS: usize = MAX_BATCH * MAX_TILE;
+
+impl Tiles {
+    pub(super) fn new() -> Self {
+        Self(core::array::from_fn(|_| Line::new_zeroed()))
+    }
+
+    /// Lets `write` store pixels: it gets words and the number of them between rows.
+    pub(super) fn fill(&mut self, write: impl FnOnce(&[AtomicU64], usize)) {
+        let words = <[AtomicU64]>::mut_from_bytes(self.0.as_mut_bytes());
+        write(words.map_or(&[], |words| words), COLUMNS);
+    }
+
+    /// Pools windows of two by two of the first `(rows, columns)` pixels into `(rows, columns)` words; a window that leaves the
+    /// pixels sees the last of them again.
+    pub(super) fn pool(
+        &self,
+        (height, width): (usize, usize),
+        (rows, columns): (usize, usize),
+        to: &[AtomicU64],
+        (row_stride, pixel_stride): (usize, usize),
+    ) {
+        let (pixels, _) = self.0.as_bytes().as_chunks::<GROUP>();
+        for y in 0..rows {
+            let above = &pixels[2 * y * COLUMNS..][..width];
+            let below = &pixels[(2 * y + 1).min(height - 1) * COLUMNS..][..width];
+            for x in 0..columns {
+                let (left, right) = (2 * x, (2 * x + 1).min(width - 1));
+                let (a, b, c, d) = (above[left], above[right], below[left], below[right]);
+                let largest =
+                    |i: usize| [b[i], c[i], d[i]].into_iter().fold(a[i] as i8, |m, v| m.max(v as i8)) as u8;
+                let word = u64::from_le_bytes(core::array::from_fn(largest));
+                to[y * row_stride + x * pixel_stride].store(word, Relaxed);
+            }
+        }
     }
 }
 
