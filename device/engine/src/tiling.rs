@@ -5,8 +5,8 @@
 //!                                                         sums    [unit: group x batch][rows][columns][tiles][8]  i32
 //! by band   all taps' values of a band stay in the cache, and one unit's sums on each thread;
 //!           each group of 8 outputs reads its weights once a band
-//! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory;
-//!           bands are six times as large, and so weights are read once
+//! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory, but for
+//!           the last row's; bands are six times as large, and so weights are read once
 //! ```
 //!
 //! By band is for maps with many tiles, by row for those with many weights. Which moves less is computed, not measured.

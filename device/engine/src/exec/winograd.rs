@@ -341,14 +341,18 @@ impl Context<'_, '_> {
             for (first, n_tiles, y, x) in band.runs(batch) {
                 let run = run((first, n_tiles, y, x));
                 let side = (run.n_rows, run.n_columns);
+                let rows = (pooled.n_rows - y / 2).min(band.tile / 2);
+                let columns = (pooled.target.width - x / 2).min(side.1.div_ceil(2));
+                if rows == 0 || columns == 0 {
+                    // The last row or column, of which a pool without padding makes nothing.
+                    continue;
+                }
                 pixels.fill(|words, row_stride| {
                     layer.output(self.kernel, &Pixels { words, row_stride, pixel_stride: 1, ..run });
                 });
                 let first_word = (pooled.target_row + y / 2) * row_stride
                     + (pooled.target.halo + x / 2) * pixel_stride
                     + group;
-                let rows = (pooled.n_rows - y / 2).min(band.tile / 2);
-                let columns = (pooled.target.width - x / 2).min(side.1.div_ceil(2));
                 pixels.pool(side, (rows, columns), &to[first_word..], (row_stride, pixel_stride));
             }
             return;
