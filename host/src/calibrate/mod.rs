@@ -14,6 +14,7 @@ mod entropy;
 mod histogram;
 mod means;
 mod minmax;
+mod moments;
 mod mse;
 mod percentile;
 mod taps;
@@ -25,6 +26,7 @@ use rayon::prelude::*;
 pub use check::{Doubt, doubts};
 pub use histogram::Histogram;
 pub use means::Means;
+pub use moments::{Moments, Planes};
 pub use taps::TapStats;
 
 use crate::graph::{ActivationShape, Graph};
