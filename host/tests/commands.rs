@@ -79,7 +79,7 @@ fn quantize_prints_what_it_did_and_eval_gives_stable_json() {
     assert_eq!(rows.len(), 20, "{table}");
     assert!(rows.is_sorted(), "worst first: {table}");
     let names: Vec<&str> = rest.lines().map(|l| l.split(' ').next().unwrap()).collect();
-    assert_eq!(names, ["scheme", "ranges", "agreement", "plan", "arena", "size", "written"]);
+    assert_eq!(names, ["scheme", "ranges", "weights", "agreement", "plan", "arena", "size", "written"]);
     assert!(rest.contains("ranges     auto\n") && rest.ends_with("written    m.vgg\n"), "{rest}");
     let notes: Vec<&str> = ran.stderr.lines().take(5).collect();
     assert_eq!(

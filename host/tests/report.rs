@@ -153,7 +153,7 @@ fn check(found: &Value, data: &Value) {
     }
     for (i, layer) in layers.iter().enumerate() {
         for field in
-            ["sqnr_db", "sensitivity", "source/weights_db", "source/activations_db", "source/main", "ms_1"]
+            ["sqnr_db", "predicted_db", "sensitivity", "source/weights_db", "source/activations_db", "source/main", "ms_1"]
         {
             let key = format!("/layers/{i}/{field}");
             let there = data.pointer(&key).is_some_and(|v| !v.is_null());

@@ -142,6 +142,8 @@ pub struct LayerData {
     pub bytes: u64,
     /// With all layers before it, dB.
     pub sqnr_db: Option<f64>,
+    /// What an approximate algorithm alone was predicted to give, dB; null for exact ones.
+    pub predicted_db: Option<f64>,
     /// The layer alone.
     pub source: Option<Source>,
     /// What the network loses when only this layer is quantized: mean divergence, nats; of features the share of the output's
@@ -304,6 +306,7 @@ impl ReportData {
                 macs: layers::macs(graph, f),
                 bytes: bytes(&layer),
                 sqnr_db: Some(f64::from(converted.sqnr[i].db)).filter(|db| db.is_finite()),
+                predicted_db: converted.sqnr[i].predicted_db.map(f64::from).filter(|db| db.is_finite()),
                 source: alone.source,
                 sensitivity: alone.sensitivity,
                 ms_1: estimated.map(|row| row.ms_1),
