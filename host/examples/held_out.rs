@@ -55,7 +55,8 @@ fn main() -> anyhow::Result<()> {
     let open = |folder: &str| Samples::open(folder.as_ref(), &rule.to_blob(), input);
     let (calib, unseen) = (open(&args[2])?, open(&args[3])?);
     let start = Instant::now();
-    let conversion = Conversion { scheme, method, tuning, board: Board::generic(), gate: None, labels: Vec::new() };
+    let conversion =
+        Conversion { scheme, method, tuning, board: Board::generic(), gate: None, labels: Vec::new() };
     let converted = conversion.run_int4_from(from, &graph, &rule, &calib, &Progress::Hidden)?;
     let seconds = start.elapsed().as_secs_f64();
     // In the channels' own scale.

@@ -243,10 +243,12 @@ impl Conversion {
                 }
                 let stored = &rule.to_blob();
                 let (method, correct_bias) = (self.method, self.tuning.correct_bias);
-                let how = Int8 { calibration: &calibration, method, int4_from: from, moments: &[], correct_bias };
+                let how =
+                    Int8 { calibration: &calibration, method, int4_from: from, moments: &[], correct_bias };
                 let mut model = quantize::to_int8(graph, stored, &how)?;
                 if self.tuning.rounding == Rounding::Gptq {
-                    let moments = int8::moments(&model, &fused, from, samples, progress).context("moments")?;
+                    let moments =
+                        int8::moments(&model, &fused, from, samples, progress).context("moments")?;
                     let spinner = progress.spinner("round");
                     model = quantize::to_int8(graph, stored, &Int8 { moments: &moments, ..how })?;
                     spinner.finish_and_clear();
@@ -277,7 +279,8 @@ impl Conversion {
         let approximate = found.as_ref().is_some_and(|(_, f, _)| f.predicted.iter().any(Option::is_some));
         let n_measured = if approximate { MEASURED_PICTURES_GATED } else { MEASURED_PICTURES };
         let measured = samples.clone().thin(n_measured);
-        let (mut sqnr, comparison, answers) = measure(&reference, &fused, &factors, &draft, &measured, rule, progress)?;
+        let (mut sqnr, comparison, answers) =
+            measure(&reference, &fused, &factors, &draft, &measured, rule, progress)?;
         drop(draft);
         if let (true, Some((_, found, _))) = (approximate, &found) {
             for ((layer, sqnr), predicted) in model.layers.iter().zip(&mut sqnr).zip(&found.predicted) {

@@ -42,8 +42,14 @@ impl Case {
         };
         let samples =
             Samples::open(&self.calib, &self.rule.to_blob(), input).expect("pictures").thin(n_pictures);
-        let conversion =
-            Conversion { scheme, method, tuning: Tuning::default(), board: Board::generic(), gate: None, labels: Vec::new() };
+        let conversion = Conversion {
+            scheme,
+            method,
+            tuning: Tuning::default(),
+            board: Board::generic(),
+            gate: None,
+            labels: Vec::new(),
+        };
         conversion.run(&self.graph, &self.rule, &samples, &Progress::Hidden).expect("a conversion")
     }
 

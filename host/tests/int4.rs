@@ -20,7 +20,8 @@ fn convert(
     from: usize,
 ) -> anyhow::Result<Converted> {
     let (method, board) = (Method::Mse, Board::generic());
-    let conversion = Conversion { scheme, method, tuning: Tuning::default(), board, gate: None, labels: Vec::new() };
+    let conversion =
+        Conversion { scheme, method, tuning: Tuning::default(), board, gate: None, labels: Vec::new() };
     conversion.run_int4_from(from, graph, rule, samples, &Progress::Hidden)
 }
 

@@ -74,7 +74,10 @@ impl Calibration {
                 let outputs = reference.run_with_outputs(&rule.normalize(&picture.data)?)?.1;
                 let outputs: HashMap<usize, Vec<f32>> =
                     outputs.into_iter().map(|o| (o.layer_idx, o.data)).collect();
-                let errors = trials.iter().map(|t| t.errors(&outputs, fold(picture_idx))).collect::<anyhow::Result<_>>();
+                let errors = trials
+                    .iter()
+                    .map(|t| t.errors(&outputs, fold(picture_idx)))
+                    .collect::<anyhow::Result<_>>();
                 bar.inc(1);
                 errors
             })
@@ -87,7 +90,10 @@ impl Calibration {
         }
         // A feature extractor's last layer.
         if let Some(last) = fused.last().filter(|_| !graph.is_classifier()) {
-            let best = self.candidates(last.layer_idx).into_iter().map(|c| (self.own_loss(last.layer_idx, &c.1), c.0));
+            let best = self
+                .candidates(last.layer_idx)
+                .into_iter()
+                .map(|c| (self.own_loss(last.layer_idx, &c.1), c.0));
             self.chosen[last.layer_idx] = best.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, method)| method);
             // Pools keep the range of what they take.
             for (of_pool, of_layer) in fused.iter().rev().zip(fused.iter().rev().skip(1)) {
@@ -96,7 +102,8 @@ impl Calibration {
                 }
                 let candidates = self.candidates(of_layer.layer_idx).into_iter();
                 let losses = candidates.map(|c| (self.own_loss(of_pool.layer_idx, &c.1), c.0));
-                self.chosen[of_layer.layer_idx] = losses.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, method)| method);
+                self.chosen[of_layer.layer_idx] =
+                    losses.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, method)| method);
             }
         }
         Ok(())
@@ -112,7 +119,8 @@ impl Calibration {
         let ranges = |method: Method| std::array::from_fn(|fold| method.of(&histograms[fold]));
         let with_margin = MARGINS.map(|margin| (Method::Margin(margin), ranges(Method::Margin(margin))));
         let losses = with_margin.map(|c| (self.own_loss(layer_idx, &c.1), c));
-        let with_margin = losses.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate);
+        let with_margin =
+            losses.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate);
         let mut candidates: Vec<Candidate> = Vec::new();
         let plain = CANDIDATES.map(|method| (method, ranges(method)));
         for candidate in plain.into_iter().chain(with_margin.filter(|_| parts)) {
@@ -142,7 +150,8 @@ impl Calibration {
             return Ok(None);
         }
         let rounded = |range: Range| Rounded::new(range, range.min == 0.0);
-        let candidates = candidates.into_iter().map(|(method, ranges)| (method, ranges.map(rounded))).collect();
+        let candidates =
+            candidates.into_iter().map(|(method, ranges)| (method, ranges.map(rounded))).collect();
         let behind = |layer_idx: usize| {
             let relu = graph.layers().get(layer_idx + 1).is_some_and(|l| matches!(l.op, Op::Relu));
             layer_idx + 1 + usize::from(relu)

@@ -51,7 +51,9 @@ impl Planes {
         let row = width + margin;
         let len = (rows.len() + margin) * row;
         let mut values = vec![0i16; channels * len];
-        for (y, line) in map.chunks_exact((width * channels).max(1)).skip(rows.start).take(rows.len()).enumerate() {
+        for (y, line) in
+            map.chunks_exact((width * channels).max(1)).skip(rows.start).take(rows.len()).enumerate()
+        {
             for (x, pixel) in line.chunks_exact(channels.max(1)).enumerate() {
                 pixel.iter().enumerate().for_each(|(c, v)| values[c * len + y * row + x] = *v);
             }
@@ -97,7 +99,10 @@ impl Moments {
     /// Inputs of a block in the order of its covariance, as places in a filter `[taps][channels]`.
     pub fn inputs(&self, block: usize) -> Vec<usize> {
         let taps = self.side * self.side;
-        self.block(block).flat_map(|c| (0..taps).map(move |t| (t, c))).map(|(t, c)| t * self.channels + c).collect()
+        self.block(block)
+            .flat_map(|c| (0..taps).map(move |t| (t, c)))
+            .map(|(t, c)| t * self.channels + c)
+            .collect()
     }
 
     /// Windows seen: of one half, or of both.
@@ -142,7 +147,11 @@ impl Moments {
     }
 
     fn of(&self, half: Option<usize>) -> impl Iterator<Item = &Half> {
-        self.halves.iter().enumerate().filter(move |(i, _)| half.is_none_or(|half| half == *i)).map(|(_, h)| h)
+        self.halves
+            .iter()
+            .enumerate()
+            .filter(move |(i, _)| half.is_none_or(|half| half == *i))
+            .map(|(_, h)| h)
     }
 }
 
@@ -176,7 +185,8 @@ impl Half {
                     .map(|i| {
                         let [dy, dx] = distances[i / m];
                         let ahead = (dy * row + dx) as usize;
-                        let shifted: Vec<&[i16]> = own.iter().map(|p| p.get(ahead..).unwrap_or(&[])).collect();
+                        let shifted: Vec<&[i16]> =
+                            own.iter().map(|p| p.get(ahead..).unwrap_or(&[])).collect();
                         let own = &own[i % m];
                         let (fours, rest) = shifted.as_chunks::<4>();
                         let fours = fours.iter().flat_map(|four| products(own, *four));

@@ -246,7 +246,8 @@ impl QuantizeArgs {
                 gate_labelled: self.data.is_some(),
                 command: shell(std::env::args_os().map(|word| word.to_string_lossy().into_owned())),
             };
-            let saved = || format!("the model is complete in {}, but there is no report", self.output.display());
+            let saved =
+                || format!("the model is complete in {}, but there is no report", self.output.display());
             let page = subject.page(progress).with_context(saved)?;
             pack::save(page.as_bytes(), path).with_context(saved)?;
         }

@@ -140,7 +140,10 @@ pub(super) fn moments(
     let bar = progress.bar("moments", samples.len());
     let found: Vec<Mutex<Vec<(usize, Planes)>>> = watched.iter().map(|_| Mutex::default()).collect();
     let keep = |w: usize, i: usize, planes: Planes| {
-        found[w].lock().map(|mut found| found.push((i, planes))).map_err(|_| anyhow::anyhow!("another picture failed"))
+        found[w]
+            .lock()
+            .map(|mut found| found.push((i, planes)))
+            .map_err(|_| anyhow::anyhow!("another picture failed"))
     };
     let pad = quantize::picture_padding(&model.preprocess, model.input.channels as usize);
     (0..samples.len()).into_par_iter().try_for_each_init(
@@ -153,7 +156,8 @@ pub(super) fn moments(
             let mut maps: Vec<Vec<i16>> = vec![Vec::new(); watched.len()];
             let channels = model.input.channels.max(1) as usize;
             if watched.first().is_some_and(|w| w.layer_idx == 0 && rows[0].is_some()) {
-                maps[0] = picture.iter().enumerate().map(|(j, p)| i16::from(*p) - pad[j % channels % 4]).collect();
+                maps[0] =
+                    picture.iter().enumerate().map(|(j, p)| i16::from(*p) - pad[j % channels % 4]).collect();
             }
             engine.run_visiting(&picture, |layer_idx, _, values| {
                 let next = watched.iter().position(|w| w.layer_idx == layer_idx + 1);

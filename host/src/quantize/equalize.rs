@@ -77,8 +77,8 @@ pub fn exponents(graph: &Graph, maxima: &[Vec<f32>]) -> Exponents {
         let largest = maxima[from].iter().fold(0f32, |a, b| a.max(*b));
         let exponent = |m: &f32| {
             let octaves = SHARE * f64::from(m / largest).log2();
-            // A channel without values, or a map: NaN and infinities included.
-            (octaves * PER_OCTAVE).round().max(LEAST).min(0.0) as i8
+            // A channel without values has the least; a map without any is left alone, since NaN becomes 0.
+            (octaves * PER_OCTAVE).round().clamp(LEAST, 0.0) as i8
         };
         (graph.layers()[from].name.clone(), maxima[from].iter().map(exponent).collect())
     };
@@ -134,7 +134,11 @@ mod tests {
             .layer("c", Kind::Dense { units: 4 });
         let graph = spec.with_random_weights(3).unwrap();
         let maxima: Vec<Vec<f32>> = (0..graph.layers().len())
-            .map(|i| (0..graph.output_shape(i).channels()).map(|c| if c == 2 { 0.0 } else { 1.0 + (c * c) as f32 }).collect())
+            .map(|i| {
+                (0..graph.output_shape(i).channels())
+                    .map(|c| if c == 2 { 0.0 } else { 1.0 + (c * c) as f32 })
+                    .collect()
+            })
             .collect();
         let exponents = exponents(&graph, &maxima);
         assert_eq!(exponents.keys().collect::<Vec<_>>(), ["a", "b"]);

@@ -148,7 +148,9 @@ mod tests {
                 let sources: Vec<Vec<f32>> = (0..3).map(|_| numbers(4, state)).collect();
                 let value = |i: usize| {
                     let (y, x, c) = (i / channels / size, i / channels % size, i % channels);
-                    let wave = |s: &Vec<f32>| (s[0] * y as f32 + s[1] * x as f32 + 6.0 * s[2] + (c % 5) as f32 * s[3]).sin();
+                    let wave = |s: &Vec<f32>| {
+                        (s[0] * y as f32 + s[1] * x as f32 + 6.0 * s[2] + (c % 5) as f32 * s[3]).sin()
+                    };
                     ((sources.iter().map(wave).sum::<f32>() + 1.0) * 50.0).clamp(0.0, 255.0) as i16
                 };
                 (0..size * size * channels).map(value).collect()
@@ -162,10 +164,8 @@ mod tests {
         let all = maps(40, channels, &mut state);
         let planes: Vec<Planes> = all.iter().map(|m| Planes::new(m, [12, 12, channels], 3, 0..12)).collect();
         let (seen, unseen) = (Moments::new(&planes[..24], 3), Moments::new(&planes[24..], 3));
-        let layer = OhwiWeights {
-            weights: numbers(outputs * 9 * channels, &mut state),
-            bias: vec![0.0; outputs],
-        };
+        let layer =
+            OhwiWeights { weights: numbers(outputs * 9 * channels, &mut state), bias: vec![0.0; outputs] };
         let scales = vec![1.0 / 12.0; outputs];
         let inputs = unseen.inputs(0);
         let covariance = unseen.covariance(0, None);
