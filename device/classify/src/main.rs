@@ -17,6 +17,9 @@ mod info;
 mod log;
 mod map;
 mod model;
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "a status is not told yet")]
+mod notify;
 #[cfg(any(feature = "camera", feature = "serve"))]
 mod observation;
 mod output;
