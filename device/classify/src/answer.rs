@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use vgg_edge_blob::Blob;
 use vgg_edge_engine::Engine;
@@ -80,7 +80,7 @@ impl<'a> Classifier<'a> {
     /// What is in `input`, u8 NHWC as [`crate::picture::Rule`] makes it, and the milliseconds that it took.
     ///
     /// # Errors
-    /// When `input` has another size than the network's.
+    /// When `input` has another size than the network's, or a value overflows (f16): no NaN is ever an answer.
     pub(crate) fn classify(&mut self, input: &[u8]) -> Result<(Found, f32)> {
         self.classify_probabilities(input, &mut |_| {})
     }
@@ -97,6 +97,9 @@ impl<'a> Classifier<'a> {
         let start = Instant::now();
         let mut values = self.engine.run(input)?.to_vec();
         let ms = milliseconds(start);
+        if let Some((i, value)) = values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            bail!("the network gives {value} as value {i} of {}, expected finite numbers", values.len());
+        }
         if !self.blob.is_classifier() {
             defmt::info!("result: {=usize} features, {=f32} ms", values.len(), ms);
             return Ok((Found::Features { shape: sides(self.blob.output()), features: values }, ms));

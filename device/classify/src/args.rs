@@ -22,7 +22,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Classify pictures: the best classes of each, with their probabilities; of a feature extractor, its features
-    Run(Run),
+    Run(crate::run::args::Run),
     /// Answer over HTTP, with a web page
     #[cfg(feature = "serve")]
     Serve(crate::serve::Serve),
@@ -35,30 +35,6 @@ pub(crate) enum Command {
     /// Classify what a camera shows, the newest frame each time
     #[cfg(feature = "camera")]
     Camera(crate::camera::Camera),
-}
-
-/// `classify run`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Run {
-    /// Model file
-    pub(crate) model: PathBuf,
-    /// Pictures, JPEG or PNG
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) images: Vec<PathBuf>,
-    /// Classes to show for each picture [default: 5]
-    #[arg(long, value_name = "K")]
-    pub(crate) top: Option<NonZeroUsize>,
-    /// Print a JSON object for each picture, one a line
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Print the time of every layer, on stderr
-    #[arg(long)]
-    pub(crate) profile: bool,
-    /// Say on stderr what is loaded, which kernel runs and how long it takes
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
 }
 
 /// A wrong use of `classify run` that the model's contents show; `main` prints it and exits with 2.

@@ -27,7 +27,6 @@ mod picture;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
-#[cfg(feature = "camera")]
 mod stop;
 mod sustain;
 mod threads;

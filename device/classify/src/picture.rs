@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use vgg_edge_blob::{Blob, Preprocess, Shape};
-use vgg_edge_engine::image::{Image, Limits, decode, prepare};
+use vgg_edge_engine::image::{Image, Limits, decode, prepare, size};
 
 use crate::model::milliseconds;
 
@@ -32,21 +32,18 @@ impl Rule {
         Self { preprocess: *blob.preprocess(), input: blob.input(), limits: Limits::default() }
     }
 
+    /// The pixels that decoding `bytes` takes, by their header; 0 when that cannot be read.
+    pub(crate) fn pixels(&self, bytes: &[u8]) -> u64 {
+        size(bytes, self.limits).map_or(0, |(width, height)| u64::from(width) * u64::from(height))
+    }
+
     /// The same rule for pictures within `limits`.
-    #[allow(dead_code, reason = "the server calls it")]
+    #[cfg(feature = "serve")]
     pub(crate) fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Reads, decodes and fits the picture at `path`; u8, NHWC, of the model's input size.
-    ///
-    /// # Errors
-    /// When it cannot be read or is no picture.
-    pub(crate) fn load(&self, path: &Path) -> Result<Vec<u8>> {
-        self.decode(&read(File::open(path)?)?)
-    }
-
-    /// Decodes and fits the picture in `bytes`, the contents of a picture file.
+    /// Decodes and fits the picture in `bytes`, the contents of a picture file; u8, NHWC, of the model's input size.
     ///
     /// # Errors
     /// When it is no picture, or larger than the limits allow.
@@ -66,8 +63,19 @@ impl Rule {
     }
 }
 
+/// All bytes of the picture file at `path`.
+///
+/// # Errors
+/// When it cannot be read, or is larger than any picture.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    read(File::open(path)?)
+}
+
 /// All bytes of a picture file.
-fn read(file: impl Read) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// As [`read_file`].
+pub(crate) fn read(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
