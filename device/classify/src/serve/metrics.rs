@@ -189,6 +189,11 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let (taken, all) = app.desk.taken();
     text.single("classify_queue_depth", "gauge", "Requests that are decoded, wait or run.", taken);
     text.single("classify_queue_limit", "gauge", "Most of them.", all);
+    let (requests, frame) = app.desk.waiting();
+    let name = "classify_waiting";
+    text.head(name, "gauge", "Pictures that wait for the network.");
+    text.sample(name, "source=\"request\"", requests);
+    text.sample(name, "source=\"camera\"", u8::from(frame));
     let (taken, all) = app.room.taken();
     text.single("classify_buffered_bytes", "gauge", "Bodies of requests in memory.", taken);
     text.single("classify_buffered_limit_bytes", "gauge", "Most of them.", all);
