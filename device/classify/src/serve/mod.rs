@@ -80,6 +80,7 @@ use crate::answer::{Classifier, TOP};
 use crate::args::wrong_use;
 use crate::board::Board;
 use crate::model::{self, ModelFile};
+use crate::notify::Notifier;
 use crate::output;
 use crate::picture::Rule;
 
@@ -246,8 +247,10 @@ fn watch(app: &App, camera: &CameraArgs, ended: &AtomicBool) {
         app.metrics.frames.fetch_add(1, Ordering::Relaxed);
         Ok(answer)
     };
+    app.metrics.watches.store(true, Ordering::Relaxed);
     let result =
         camera.observe(&app.rule, ended, &mut classify, &mut |observation| app.hub.publish(observation));
+    app.metrics.watches.store(false, Ordering::Relaxed);
     if let Err(error) = result.context("camera")
         && !*app.stop.borrow()
     {
@@ -267,8 +270,9 @@ async fn run(
     let listener = tokio::net::TcpListener::from_std(listener).context(cannot)?;
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).context(cannot)?, signal(SignalKind::interrupt()).context(cannot)?);
-    lifecycle::started(listener.local_addr().context(cannot)?, app);
-    tokio::spawn(lifecycle::pulse(Arc::clone(app)));
+    let notifier = Arc::new(Notifier::from_env());
+    lifecycle::started(listener.local_addr().context(cannot)?, app, &notifier);
+    tokio::spawn(lifecycle::pulse(Arc::clone(app), Arc::clone(&notifier)));
     let mut publish = std::pin::pin!(publisher.publish(Arc::clone(app)).fuse());
     let mut stopped = app.stop.clone();
     let mut served = std::pin::pin!(http::serve(listener, router(app), Arc::clone(app), app.stop.clone()));
@@ -280,7 +284,7 @@ async fn run(
         // Without a broker it ends at once.
         Some(error) = async { (&mut publish).await.err() } => return Err(error),
     }
-    lifecycle::stopping();
+    lifecycle::stopping(&notifier);
     let _ = stop.send(true);
     // Asked once more: without the grace.
     tokio::select! {

@@ -121,8 +121,14 @@ impl Server {
 
     /// Serves `net.vgg` of a folder.
     pub fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        Self::start_with(dir, args, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(dir: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_classify"));
         command.current_dir(dir.path()).args(["serve", "net.vgg"]).args(args);
+        command.envs(variables.iter().copied());
         if !args.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
