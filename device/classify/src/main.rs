@@ -7,6 +7,7 @@
 //! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
 #![deny(unsafe_code)]
 
+mod about;
 mod args;
 mod bench;
 mod board;
@@ -14,9 +15,12 @@ mod info;
 mod log;
 mod map;
 mod model;
+#[allow(dead_code, reason = "for services: `serve` calls it")]
+mod notify;
 mod output;
 mod picture;
 mod run;
+mod signature;
 mod sustain;
 mod threads;
 mod verify;
