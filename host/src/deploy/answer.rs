@@ -5,7 +5,7 @@
 //! {"image": "picture", "shape": [1, 1, 512], "features": [0.25, ...], "ms": 41.2}
 //! ```
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use vgg_edge_blob::Blob;
 use vgg_edge_engine::image::{Limits, decode, prepare};
@@ -20,7 +20,7 @@ const TOP: usize = 5;
 const TOLERANCE: f32 = 1e-4;
 
 /// What a network says of one picture, as `classify run --json` writes it; other fields are ignored.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// The best classes, best first.
@@ -35,6 +35,14 @@ pub enum Answer {
         /// NHWC.
         features: Vec<f32>,
     },
+}
+
+/// Either form. Not an untagged enum: where a package of the build asks for numbers of any precision, those cannot hold one.
+#[derive(Deserialize)]
+struct Fields {
+    top: Option<Vec<Class>>,
+    shape: Option<[u32; 3]>,
+    features: Option<Vec<f32>>,
 }
 
 /// A class of an answer.
@@ -75,9 +83,14 @@ impl Answer {
     /// # Errors
     /// Anything else.
     pub(crate) fn parse(json: &str) -> anyhow::Result<Self> {
-        serde_json::from_str(json).with_context(|| {
-            format!("the answer is `{}`, expected the JSON of `classify run`", shortened(json))
-        })
+        let expected = || format!("the answer is `{}`, expected the JSON of `classify run`", shortened(json));
+        match serde_json::from_str(json).with_context(expected)? {
+            Fields { top: Some(top), .. } => Ok(Self::Classes { top }),
+            Fields { shape: Some(shape), features: Some(features), .. } => {
+                Ok(Self::Features { shape, features })
+            }
+            _ => bail!(expected()),
+        }
     }
 
     /// One line of JSON.

@@ -155,11 +155,11 @@ pub enum Problem {
         free: u64,
     },
     /// Too little memory.
-    #[error("the model takes {need} MB, the board has {found} MB")]
+    #[error("the service may need {need} MiB, the board has {found} MiB")]
     Memory {
-        /// Arena, weights and what the service takes besides.
+        /// Arena, weights and what clients may cost, MiB.
         need: u64,
-        /// All of the board's.
+        /// All of the board's, MiB.
         found: u64,
     },
     /// A service that does not start.

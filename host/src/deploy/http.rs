@@ -66,7 +66,7 @@ impl Service<'_> {
             return Err(self.problem(REQUEST, why));
         }
         Answer::parse(&response.body)
-            .map_err(|error| error.to_string())
+            .map_err(|error| format!("{error:#}"))
             .and_then(|found| expected.check(&found))
             .map_err(|why| self.problem(REQUEST, why))
     }

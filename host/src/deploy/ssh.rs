@@ -218,8 +218,8 @@ impl Ssh {
         command.arg("--").arg(folder).arg(format!("{}:{to}/", self.target.rsync_address()));
         let ran = run(command, Input::Bytes(Vec::new()), self.limit)?;
         match ran.status.code() {
-            // The peer went: of ssh (255), of the protocol (12), time out (30, 35), or a signal (20).
-            Some(12 | 20 | 30 | 35 | 255) if !says_full(&ran.stderr) => {
+            // The peer went: of ssh (255), its pipe (10), the protocol (12), a signal (20), time out (30, 35).
+            Some(10 | 12 | 20 | 30 | 35 | 255) if !says_full(&ran.stderr) => {
                 Err(Problem::Lost { why: last_lines(&ran.stderr, ran.status) })
             }
             _ => ran.success().map(drop),
@@ -373,12 +373,15 @@ pub(crate) fn says_full(text: &[u8]) -> bool {
         .any(|words| text.contains(words))
 }
 
-/// The end of what a command said, on one line; its exit code where it said nothing.
+/// The end of what a command said, on one line: from the line that starts with `error: `, if there is one. Its exit code
+/// where it said nothing.
 fn last_lines(text: &[u8], status: ExitStatus) -> String {
     let text = String::from_utf8_lossy(text);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines.as_slice() {
+    let said = |line: &&str| !line.is_empty() && !line.starts_with("hint: ");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(said).collect();
+    let from = lines.iter().rposition(|line| line.starts_with("error: "));
+    match &lines[from.unwrap_or(lines.len().saturating_sub(SHOWN_LINES))..] {
         [] => status.to_string(),
-        lines => lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; "),
+        lines => lines.join("; ").trim_start_matches("error: ").to_owned(),
     }
 }

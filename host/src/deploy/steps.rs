@@ -19,7 +19,7 @@ use super::report::{Ended, Outcome};
 use super::shell::Script;
 use super::ssh::{Held, Ssh, SshOptions, says_full};
 use super::target::check_prefix;
-use super::unit::{SLACK_BYTES, Unit, local_address};
+use super::unit::{Bounds, Unit, local_address};
 use super::{Settings, Target};
 use crate::boards;
 
@@ -37,6 +37,7 @@ pub(crate) struct Board<'a> {
 #[derive(Deserialize)]
 struct About {
     kernels: Vec<String>,
+    memory_bytes: Option<u64>,
     model: Needs,
 }
 
@@ -237,7 +238,7 @@ impl<'a> Board<'a> {
         self.outcome.kernel = about.kernels.first().cloned().unwrap_or_default();
         let differs = |why| Problem::Differs { what: "`classify run` on the board", why };
         let answer = Answer::parse(values.get("answer").copied().unwrap_or_default())
-            .map_err(|error| differs(error.to_string()))?;
+            .map_err(|error| differs(format!("{error:#}")))?;
         package.answer.check(&answer).map_err(differs)?;
         Ok(about)
     }
@@ -245,9 +246,13 @@ impl<'a> Board<'a> {
     /// Makes the copy a release, and runs it; the release that ran before.
     fn install(&mut self, ssh: &Ssh, package: &Package, about: &About, id: &str) -> Result<String, Problem> {
         let Needs { arena_bytes, mapped_bytes, repacked_bytes } = about.model;
-        let memory_bytes = [arena_bytes, mapped_bytes, repacked_bytes]
-            .iter()
-            .fold(SLACK_BYTES, |sum, b| sum.saturating_add(*b));
+        let model_bytes = arena_bytes.saturating_add(mapped_bytes).saturating_add(repacked_bytes);
+        let total = |bounds: Bounds| model_bytes.saturating_add(bounds.bytes());
+        let memory = about.memory_bytes.unwrap_or(u64::MAX);
+        let bounds = if total(Bounds::ROOMY) <= memory / 2 { Bounds::ROOMY } else { Bounds::SMALL };
+        if self.settings.service.is_some() && total(bounds) > memory {
+            return Err(Problem::Memory { need: total(bounds) >> 20, found: memory >> 20 });
+        }
         let unit = self.settings.service.as_ref().map(|service| {
             Unit {
                 prefix: &self.settings.prefix,
@@ -257,7 +262,8 @@ impl<'a> Board<'a> {
                 token: package.token().is_some(),
                 camera: service.camera.as_deref(),
                 arguments: &service.arguments,
-                memory_bytes,
+                bounds,
+                model_bytes,
             }
             .text()
         });
@@ -426,8 +432,9 @@ impl<'a> Board<'a> {
         }
         if self.settings.service.is_some() {
             let answer = read("answer.json").map_err(problem)?;
-            let answer = Answer::parse(&answer)
-                .map_err(|error| problem(Problem::Differs { what: "answer.json", why: error.to_string() }))?;
+            let answer = Answer::parse(&answer).map_err(|error| {
+                problem(Problem::Differs { what: "answer.json", why: format!("{error:#}") })
+            })?;
             let picture = ssh.bytes(&release::read(&facts.prefix, "picture")).map_err(problem)?;
             let token = match release["token"].as_bool() {
                 Some(true) => Some(read("token").map_err(problem)?),

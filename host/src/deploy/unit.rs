@@ -11,8 +11,38 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-/// Memory of the program besides the model: decoded pictures, connections, threads; bytes.
-pub const SLACK_BYTES: u64 = 96 << 20;
+/// What clients may cost, in the words and by the formula of `classify serve --help`: bodies twice, and 12 bytes for each
+/// pixel of every picture that is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bodies of all requests together, MiB.
+    pub max_buffered: u64,
+    /// Largest picture, 2^20 pixels.
+    pub max_pixels: u64,
+    /// Pictures that are decoded at a time.
+    pub decoders: u64,
+}
+
+impl Bounds {
+    /// The defaults of `serve`.
+    pub const ROOMY: Self = Self { max_buffered: 64, max_pixels: 16, decoders: 2 };
+    /// For boards on which these would take more than half of the memory.
+    pub const SMALL: Self = Self { max_buffered: 16, max_pixels: 8, decoders: 1 };
+
+    /// Memory that the service may need besides the model: with connections, threads and the program itself; bytes.
+    pub fn bytes(self) -> u64 {
+        (2 * self.max_buffered + 12 * self.max_pixels * self.decoders + 64) << 20
+    }
+
+    /// The arguments that set it.
+    fn arguments(self) -> [(&'static str, String); 3] {
+        [
+            ("--max-buffered", format!("{}M", self.max_buffered)),
+            ("--max-pixels", (self.max_pixels << 20).to_string()),
+            ("--decoders", self.decoders.to_string()),
+        ]
+    }
+}
 /// Seconds without a sign of life after which systemd starts the service again.
 pub const WATCHDOG_SECONDS: u32 = 30;
 
@@ -33,8 +63,10 @@ pub struct Unit<'a> {
     pub camera: Option<&'a str>,
     /// More arguments of `classify serve`.
     pub arguments: &'a [String],
-    /// Bytes that the service may have.
-    pub memory_bytes: u64,
+    /// What clients may cost; an argument of the user wins.
+    pub bounds: Bounds,
+    /// Bytes that the model takes: arena, file, weights laid out anew.
+    pub model_bytes: u64,
 }
 
 impl Unit<'_> {
@@ -53,6 +85,14 @@ impl Unit<'_> {
         }
         if let Some(camera) = self.camera {
             command.extend(["--camera".to_owned(), camera.to_owned()]);
+        }
+        if self.bounds != Bounds::ROOMY {
+            for (name, value) in self.bounds.arguments() {
+                let own = |argument: &String| argument.split('=').next() == Some(name);
+                if !self.arguments.iter().any(own) {
+                    command.extend([name.to_owned(), value]);
+                }
+            }
         }
         let mut command: Vec<String> =
             command.iter().chain(self.arguments).map(|word| quoted(word)).collect();
@@ -81,7 +121,7 @@ impl Unit<'_> {
              {HARDENING}",
             model.replace('%', "%%"),
             command.join(" "),
-            self.memory_bytes
+            self.model_bytes.saturating_add(self.bounds.bytes())
         );
         let mut add = |line: &str| {
             // Writing to a string never fails.
@@ -191,7 +231,8 @@ mod tests {
             token: false,
             camera: None,
             arguments: &[],
-            memory_bytes: 100 << 20,
+            bounds: Bounds::SMALL,
+            model_bytes: 100 << 20,
         }
     }
 
@@ -207,7 +248,7 @@ mod tests {
             "/opt/vgg-edge/current/classify serve /opt/vgg-edge/current/model.vgg --listen 127.0.0.1:8080";
         assert_eq!(line(&text, "ExecStart").as_deref(), Some(command));
         assert_eq!(line(&text, "IPAddressDeny").as_deref(), Some("any"));
-        assert_eq!(line(&text, "MemoryMax").as_deref(), Some("104857600"));
+        assert_eq!(line(&text, "MemoryMax").as_deref(), Some("306184192"));
         assert_eq!(line(&text, "PrivateDevices").as_deref(), Some("yes"));
         assert_eq!(line(&text, "AmbientCapabilities"), None);
     }
@@ -220,6 +261,7 @@ mod tests {
             signed: true,
             token: true,
             camera: Some("/dev/video0"),
+            bounds: Bounds::ROOMY,
             arguments: &arguments,
             ..unit()
         }
