@@ -85,7 +85,8 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     let for_programs = args.profile && args.json;
     let detail = for_programs.then(|| profiled(&mut engine, &picture, &profile, times.len())).transpose()?;
     if args.profile && !args.json {
-        output::print_profile(&engine, &profile, &times);
+        let mean = times.iter().sum::<f32>() / times.len() as f32;
+        output::print_profile(&engine, &profile, times.len(), mean);
     }
     output::print_measurement(
         &Measurement {

@@ -1,26 +1,34 @@
 //! `classify`: what is in this picture? Runs a vgg-edge model on this machine.
 //!
 //! ```text
-//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | info | verify | bench ─► output
+//! args ─► map ─► model (parse, checksums, kernel, threads, engine) ─► run | camera | serve | info | verify | bench ─► output
 //! ```
 //!
 //! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
 #![deny(unsafe_code)]
 
 mod about;
+mod answer;
 mod args;
 mod bench;
 mod board;
+#[cfg(feature = "camera")]
+mod camera;
 mod info;
 mod log;
 mod map;
 mod model;
 #[allow(dead_code, reason = "for services: `serve` calls it")]
 mod notify;
+#[cfg(any(feature = "camera", feature = "serve"))]
+mod observation;
 mod output;
 mod picture;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod signature;
+mod stop;
 mod sustain;
 mod threads;
 mod verify;
@@ -38,6 +46,10 @@ fn main() -> ExitCode {
         Command::Info(info) => info::info(info),
         Command::Verify(verify) => verify::verify(verify),
         Command::Bench(bench) => bench::bench(bench),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => serve::serve(serve),
+        #[cfg(feature = "camera")]
+        Command::Camera(camera) => camera::camera(camera),
     });
     match result {
         Ok(code) => code,
