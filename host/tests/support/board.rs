@@ -172,7 +172,7 @@ impl Board {
             _ => (None, words),
         };
         command.arg("deploy").args(task).args(self.ssh_options());
-        if !words.contains("--prefix") {
+        if !words.contains("--prefix ") {
             command.arg("--prefix").arg(self.path("opt"));
         }
         command.arg("--unit-dir").arg(self.path("units"));
@@ -296,7 +296,16 @@ fn answer(mut stream: TcpStream, dir: &Path) {
             let picture = dir.join(format!("picture-{:?}", thread::current().id()));
             fs::write(&picture, body).unwrap();
             let current = dir.join("opt/current");
-            let mut classify = Command::new(current.join("classify"));
+            // A board of another architecture: its program runs as its own shell would run it.
+            let emulator = fs::read_to_string(state.join("emulator")).ok();
+            let mut classify = match emulator {
+                Some(emulator) => {
+                    let mut command = Command::new(emulator);
+                    command.arg(current.join("classify"));
+                    command
+                }
+                None => Command::new(current.join("classify")),
+            };
             classify.args(["run", "--json"]).arg(current.join("model.vgg")).arg(picture);
             let text = run(&mut classify).stdout;
             let wrong = state.join("wrong").exists();
