@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use vgg_edge_host::commands::{
-    bench, compare, demo, estimate, eval, fetch, hint, inspect, is_closed_pipe, logs, quantize,
+    bench, compare, demo, deploy, estimate, eval, fetch, hint, inspect, is_closed_pipe, keygen, logs,
+    quantize, sign,
 };
 use vgg_edge_host::progress::Progress;
 
@@ -28,6 +29,9 @@ enum Command {
     Logs(logs::LogsArgs),
     Bench(bench::BenchArgs),
     Estimate(estimate::EstimateArgs),
+    Deploy(Box<deploy::DeployArgs>),
+    Keygen(keygen::KeygenArgs),
+    Sign(sign::SignArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,9 @@ fn main() -> ExitCode {
         Command::Logs(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Estimate(args) => args.run(),
+        Command::Deploy(args) => args.run(),
+        Command::Keygen(args) => args.run(),
+        Command::Sign(args) => args.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

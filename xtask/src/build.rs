@@ -5,7 +5,7 @@
 //! ```
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -69,25 +69,35 @@ impl Board {
 
 /// Builds, strips, and says what to do next.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let target = args.target.as_deref().unwrap_or(args.board.target());
-    let folder = shell::target_dir().join("board");
-    let (program, debug) = (folder.join("classify"), folder.join("classify.debug"));
-    fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
-    shell::add_target(target)?;
-    let what = args.what();
-    shell::run(&mut compile("build", &what, target))?;
-    let built = shell::target_dir().join(target).join("board/classify");
-    copy(&built, &debug)?;
-    strip(&debug, &program, &what, target)?;
+    let (program, debug) = build(&args.what(), args.target.as_deref().unwrap_or(args.board.target()))?;
     for (path, what) in
         [(&program, "for the board"), (&debug, "with debug information, for `cargo xtask logs`")]
     {
         let len = fs::metadata(path).with_context(|| format!("file {}", path.display()))?.len();
         println!("{:36} {:7.1} MB  {what}", shown(path).display(), len as f64 / 1e6);
     }
-    println!("\nnext: copy {} and a model to the board, then run there", shown(&program).display());
+    println!("\nnext: cargo xtask deploy MODEL.vgg --host USER@BOARD");
+    println!("      or copy {} and a model there, and run", shown(&program).display());
     println!("      ./classify run MODEL.vgg PICTURE.jpg");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What all Arm boards run, for `deploy`.
+pub(crate) fn for_boards() -> anyhow::Result<PathBuf> {
+    build(CLASSIFY, BOARD_TARGET).map(|(program, _)| program)
+}
+
+/// The stripped program and its twin.
+fn build(what: &str, target: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let folder = shell::target_dir().join("board");
+    let (program, debug) = (folder.join("classify"), folder.join("classify.debug"));
+    fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
+    shell::add_target(target)?;
+    shell::run(&mut compile("build", what, target))?;
+    let built = shell::target_dir().join(target).join("board/classify");
+    copy(&built, &debug)?;
+    strip(&debug, &program, what, target)?;
+    Ok((program, debug))
 }
 
 /// The board's program, in `cargo build`'s words.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod deploy;
 mod emulator;
 mod host;
 mod shell;
@@ -41,6 +42,15 @@ enum Task {
     Logs(host::Args),
     /// Cross-build the classifier for the board: static, no C toolchain needed
     Build(build::Args),
+    /// Build, copy, verify on the boards, install the service, try it; `status` and `rollback`
+    #[command(disable_help_flag = true)]
+    Deploy(host::Args),
+    /// A pair of keys for signing models
+    #[command(disable_help_flag = true)]
+    Keygen(host::Args),
+    /// Sign a model
+    #[command(disable_help_flag = true)]
+    Sign(host::Args),
     /// Latency of kernels and whole networks on this machine, or model cycles on an emulated Arm CPU
     Bench(bench::Args),
     /// Everything the project checks, on this machine and on emulated Arm CPUs
@@ -60,6 +70,9 @@ fn main() -> ExitCode {
         Task::Estimate(args) => host::run("estimate", &args),
         Task::Logs(args) => host::run("logs", &args),
         Task::Build(args) => build::run(&args),
+        Task::Deploy(args) => deploy::run(&args),
+        Task::Keygen(args) => host::run("keygen", &args),
+        Task::Sign(args) => host::run("sign", &args),
         Task::Bench(args) => bench::run(&args),
         Task::Test(args) => test::run(&args, std::env::var_os("CI").is_some()),
         Task::Ci(args) => test::run(&args, true),

@@ -16,6 +16,7 @@ pub mod pack;
 mod preprocess;
 mod read;
 pub mod requant;
+pub mod signature;
 pub mod winograd;
 pub mod winograd16;
 pub mod winograd8;

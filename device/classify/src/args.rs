@@ -57,7 +57,11 @@ pub(crate) fn wrong_use(command: &str, kind: ErrorKind, message: String) -> clap
 #[derive(Debug, clap::Args)]
 pub(crate) struct Info {
     /// Model file
-    pub(crate) model: PathBuf,
+    #[arg(required_unless_present = "board")]
+    pub(crate) model: Option<PathBuf>,
+    /// Show this board instead: kernels, cores, memory; with MODEL also what the model takes here
+    #[arg(long)]
+    pub(crate) board: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -68,6 +72,8 @@ pub(crate) struct Info {
 pub(crate) struct Verify {
     /// Model file
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
@@ -94,6 +100,14 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// Whose models are run.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct TrustArgs {
+    /// Refuse the model unless MODEL.sig says that the owner of this key signed it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) public_key: Option<PathBuf>,
 }
 
 /// How a model runs; no choice changes a result.

@@ -1,11 +1,13 @@
 //! `classify info`: what a model file holds, as a table or as JSON.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 use vgg_edge_blob::{Blob, Layer, LayerOp, Shape, layout};
 
+use crate::about;
 use crate::args::Info;
 use crate::model::ModelFile;
 use crate::output;
@@ -60,9 +62,14 @@ pub(crate) struct LayerFacts<'a> {
 }
 
 pub(crate) fn info(args: &Info) -> Result<ExitCode> {
-    let file = ModelFile::open(&args.model)?;
+    if args.board {
+        return about::about(args);
+    }
+    // The command line has one without --board.
+    let path = args.model.as_deref().unwrap_or(Path::new(""));
+    let file = ModelFile::open(path)?;
     let blob = file.blob()?;
-    output::print_facts(&facts(args.model.display().to_string(), &blob), args.json)?;
+    output::print_facts(&facts(path.display().to_string(), &blob), args.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

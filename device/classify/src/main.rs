@@ -7,6 +7,7 @@
 //! Data goes to stdout, everything else to stderr; exit code 0 success, 1 failure, 2 wrong usage.
 #![deny(unsafe_code)]
 
+mod about;
 mod answer;
 mod args;
 mod bench;
@@ -29,6 +30,7 @@ mod picture;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
+mod signature;
 mod stop;
 mod sustain;
 mod threads;

@@ -7,13 +7,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use memmap2::Mmap;
 use vgg_edge_blob::Blob;
+use vgg_edge_blob::signature::PublicKey;
 use vgg_edge_engine::kernels::{self, Kernel};
 use vgg_edge_engine::pool::Pool;
 use vgg_edge_engine::{Engine, Options};
 
-use crate::args::EngineArgs;
+use crate::args::{EngineArgs, TrustArgs};
 use crate::board::{self, Board};
-use crate::{map, threads};
+use crate::{map, signature, threads};
 
 /// Larger caches gain no speed, but cost memory.
 const MAX_L2_BYTES: usize = 2 << 20;
@@ -44,6 +45,17 @@ impl ModelFile {
             load_ms
         );
         Ok(blob)
+    }
+
+    /// Fails unless the model is signed as `trust` wants it; returns the key that signed it, if one is wanted.
+    pub(crate) fn check_signature(&self, trust: &TrustArgs) -> Result<Option<PublicKey>> {
+        let check = |key: &PathBuf| signature::check(&self.path, &self.map, key);
+        trust.public_key.as_ref().map(check).transpose()
+    }
+
+    /// Bytes of the file, all of them mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
     }
 
     pub(crate) fn path(&self) -> &Path {

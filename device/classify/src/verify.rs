@@ -1,4 +1,4 @@
-//! `classify verify`: every checksum, then the self-test on every kernel of this CPU, or on the one that is named.
+//! `classify verify`: the signature, every checksum, then the self-test on every kernel of this CPU, or on the one that is named.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,9 @@ use crate::output;
 
 pub(crate) fn verify(args: &Verify) -> Result<ExitCode> {
     let file = ModelFile::open(&args.model)?;
+    if let Some(key) = file.check_signature(&args.trust)? {
+        output::print_line(format_args!("signature  ok, key {}", key.short()))?;
+    }
     let blob = file.blob()?;
     output::print_line(format_args!("checksums  ok, {} bytes", blob.file_len()))?;
     if blob.golden().is_none() {

@@ -1,9 +1,11 @@
 //! What a user can do about an error. Library errors say what is wrong; remedies are named here only.
 
+use super::deploy::FleetError;
 use crate::fetch::{FetchError, Problem};
 use crate::import::{self, ImportError, PickleProblem, TorchProblem};
 use crate::logs::LogsError;
 use crate::preprocess::PreprocessError;
+use crate::sign::SignError;
 use vgg_edge_blob::{BlobError, WriteError};
 
 /// A remedy for `error`, if one is known.
@@ -22,6 +24,12 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
                  `--scheme f16`"
                     .to_owned(),
             );
+        }
+        if let Some(FleetError { hint, .. }) = cause.downcast_ref() {
+            return Some((*hint).to_owned());
+        }
+        if let Some(error) = cause.downcast_ref::<SignError>() {
+            return sign_hint(error).map(str::to_owned);
         }
         if let Some(error) = cause.downcast_ref::<FetchError>() {
             return fetch_hint(&error.problem);
@@ -71,6 +79,16 @@ fn import_hint(problem: &import::Problem) -> Option<&'static str> {
             Some("say the size of the pictures: `--input 224x224`, or `--input 224x224x1` for gray ones")
         }
         import::Problem::ArchUnknown { .. } => Some("name the architecture: `--arch vgg16`"),
+        _ => None,
+    }
+}
+
+fn sign_hint(error: &SignError) -> Option<&'static str> {
+    match error {
+        SignError::Unsigned { .. } => Some("sign it: `cargo xtask sign MODEL.vgg --key FILE.key`"),
+        SignError::OtherFile { .. } => Some("the model changed after it was signed; sign it again"),
+        SignError::Mode { .. } => Some("make it yours alone with `chmod 600`"),
+        SignError::KeyExists { .. } => Some("give the new key another name"),
         _ => None,
     }
 }

@@ -3,12 +3,15 @@
 pub mod bench;
 pub mod compare;
 pub mod demo;
+pub mod deploy;
 pub mod estimate;
 pub mod eval;
 pub mod fetch;
 pub mod inspect;
+pub mod keygen;
 pub mod logs;
 pub mod quantize;
+pub mod sign;
 
 mod hint;
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::args::EngineArgs;
+use crate::args::{EngineArgs, TrustArgs};
 
 /// `classify run`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,8 @@ pub(crate) struct Run {
     /// Say on stderr what is loaded, which kernel runs and how long it takes
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

@@ -36,6 +36,7 @@ const MAX_TIMES: usize = 1 << 16;
 pub(crate) fn run(args: &Run) -> Result<ExitCode> {
     let kernel = model::kernel(&args.engine)?;
     let file = ModelFile::open(&args.model)?;
+    file.check_signature(&args.trust)?;
     let blob = file.blob()?;
     if args.top.is_some() && !blob.is_classifier() {
         return Err(wrong_run(format!(

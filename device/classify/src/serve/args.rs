@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::camera::CameraArgs;
 use super::publisher::PublisherArgs;
-use crate::args::EngineArgs;
+use crate::args::{EngineArgs, TrustArgs};
 
 /// `classify serve`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,8 @@ pub(crate) struct Serve {
     pub(crate) allow_host: Vec<String>,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

@@ -129,6 +129,7 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
     let guard = Guard::new(token(args)?, &args.allow_host);
     let kernel = model::kernel(&args.engine)?;
     let file = ModelFile::open(&args.model)?;
+    file.check_signature(&args.trust)?;
     let blob = file.blob()?;
     if args.camera.n_frames() > 1 && !blob.is_classifier() {
         let gives = format!("its network gives features of {}, not classes", blob.output());

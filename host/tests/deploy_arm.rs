@@ -1,0 +1,118 @@
+//! Deployment to an emulated Arm board: an arm64 userland (Debian's busybox-static) behind a real sshd.
+//!
+//! ```text
+//! sshd ─► ForceCommand: a user namespace with a binfmt_misc of its own, in which qemu-aarch64 is registered
+//!      ─► busybox sh -c COMMAND ─► its tools, and classify for Arm: every program of a session is an Arm one
+//! ```
+//!
+//! `VGG_EDGE_ARM_BUSYBOX` names busybox, `VGG_EDGE_ARM_CLASSIFY` the program; without them this says so and passes: a job sets
+//! them. Registering needs Linux 6.7 and user namespaces, but no rights; systemctl and the service are stand-ins as ever.
+#![cfg(target_os = "linux")]
+
+#[path = "support/board.rs"]
+mod board;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use board::Board;
+use serde_json::Value;
+use vgg_edge_blob::{NewModel, Scheme};
+use vgg_edge_tests::{Ran, TempDir, run, temp_dir, vgg_of_two_blocks, winograd_of_two_blocks};
+
+const EMULATOR: &str = "/usr/bin/qemu-aarch64";
+
+/// `sh ENTER PATH COMMAND`: runs COMMAND in the Arm shell that is first in PATH. P: programs keep their own name.
+const ENTER: &str = r#"exec unshare -Urm /bin/sh -c '
+mount -t binfmt_misc none /proc/sys/fs/binfmt_misc &&
+printf "%s" ":arm:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:PF" >/proc/sys/fs/binfmt_misc/register || exit 125
+PATH=$1
+export PATH
+exec sh -c "$2"' sh "$1" "${2:-$SSH_ORIGINAL_COMMAND}"
+"#;
+
+/// A folder with the Arm tools and the script that enters it.
+fn userland(busybox: &Path) -> TempDir {
+    let dir = temp_dir();
+    let tools = dir.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    let list = run(Command::new(EMULATOR).arg(busybox).arg("--list"));
+    assert_eq!(list.code, Some(0), "{}", list.stderr);
+    for tool in list.stdout.lines() {
+        std::os::unix::fs::symlink(busybox, tools.join(tool)).unwrap();
+    }
+    fs::write(dir.path().join("enter"), ENTER).unwrap();
+    dir
+}
+
+fn file(variable: &str) -> Option<PathBuf> {
+    let Some(path) = std::env::var_os(variable) else {
+        println!("left out: {variable} is not set, no Arm board is emulated");
+        return None;
+    };
+    let path = PathBuf::from(path);
+    assert!(path.is_file(), "{variable}: {} is no file", path.display());
+    Some(path)
+}
+
+fn save(model: NewModel, path: &Path) {
+    fs::write(path, vgg_edge_host::pack::to_bytes(model).unwrap().as_slice()).unwrap();
+}
+
+fn first(ran: &Ran) -> Value {
+    let value: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {}", ran.stderr));
+    value["hosts"][0].clone()
+}
+
+#[test]
+fn an_emulated_arm_board_is_deployed_to_and_goes_back() {
+    let (Some(busybox), Some(program)) = (file("VGG_EDGE_ARM_BUSYBOX"), file("VGG_EDGE_ARM_CLASSIFY")) else {
+        return;
+    };
+    let arm = userland(&busybox);
+    let (enter, tools) = (arm.path().join("enter"), arm.path().join("tools"));
+    let mut probe = Command::new("sh");
+    let ran = run(probe.arg(&enter).arg(&tools).arg("uname -m; exec uname -m"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "aarch64\naarch64\n"), "{}", ran.stderr);
+    let force =
+        format!("/usr/bin:/bin\nForceCommand sh {} \"${{PATH%%:*}}:{}\"", enter.display(), tools.display());
+    let Some(board) = Board::with("", &force) else { return };
+    board.set("emulator", EMULATOR);
+    save(vgg_of_two_blocks(Scheme::Int8), &board.path("a.vgg"));
+    save(winograd_of_two_blocks(), &board.path("b.vgg"));
+    let deploy = |words: &str| {
+        run(&mut board.command_with(&program, &format!("{words} --json --host {}", board.address())))
+    };
+
+    let ran = deploy("a.vgg");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let row = first(&ran);
+    assert!(row["kernel"].as_str().unwrap().starts_with("aarch64-s8-"), "{row}");
+    assert_eq!(row["notes"][0], "note: the board has no flock, so nothing keeps another deployment away");
+    let a = board.current();
+    assert_eq!(row["release"].as_str(), Some(a.as_str()));
+    println!("emulated Arm board: {}, {}", row["board"], row["kernel"]);
+
+    let ran = deploy("b.vgg");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = deploy("rollback --to x");
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let ran = deploy("rollback ");
+    assert_eq!((ran.code, board.current()), (Some(0), a.clone()), "{}", ran.stderr);
+    board.set("wrong", "");
+    let ran = deploy("b.vgg");
+    assert_eq!((ran.code, first(&ran)["result"].as_str()), (Some(1), Some("rolled back")), "{}", ran.stderr);
+    board.unset("wrong");
+    let status = first(&deploy("status "));
+    assert_eq!((status["healthy"].as_bool(), status["release"].as_str()), (Some(true), Some(a.as_str())));
+
+    // This machine's program is none for it.
+    if cfg!(target_arch = "x86_64") {
+        let mut command = board.command(&format!("a.vgg --host {}", board.address()));
+        let ran = run(command.stdin(Stdio::null()));
+        assert_eq!(ran.code, Some(1));
+        let expected = "error: probe: the board is aarch64, the program is for x86_64";
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+}
