@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use vgg_edge_blob::Scheme;
 use vgg_edge_host::calibrate::Method;
-use vgg_edge_host::convert::Conversion;
+use vgg_edge_host::convert::{Conversion, Tuning};
 use vgg_edge_host::eval::{Network, evaluate};
 use vgg_edge_host::import::{ImportOptions, import};
 use vgg_edge_host::plan::Board;
@@ -43,7 +43,14 @@ fn table(weights: &Path, calib: &Path, test: &Path) -> anyhow::Result<()> {
     for method in METHODS {
         let start = Instant::now();
         let board = Board::generic();
-        let conversion = Conversion { scheme: Scheme::Int8, method, board, gate: None, labels: Vec::new() };
+        let conversion = Conversion {
+            scheme: Scheme::Int8,
+            method,
+            tuning: Tuning::default(),
+            board,
+            gate: None,
+            labels: Vec::new(),
+        };
         let converted = conversion.run(&graph, &rule, &samples, &Progress::Hidden)?;
         let seconds = start.elapsed().as_secs_f64();
         let blob = Network::Blob(converted.bytes);

@@ -24,6 +24,9 @@ mod answer {
     pub(crate) struct Found {
         pub(crate) who: usize,
     }
+
+    #[derive(Clone, Debug)]
+    pub(crate) struct Answer;
 }
 
 use answer::Found;

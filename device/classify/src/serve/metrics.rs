@@ -219,6 +219,8 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         let help = "Frames skipped for newer ones.";
         text.single("classify_camera_dropped_total", "counter", help, pace.dropped);
     }
+    let help = "Messages of the log that could not be written.";
+    text.single("classify_log_dropped_total", "counter", help, crate::log::dropped());
     board(&app, &mut text);
     process(metrics, &mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response()
@@ -238,6 +240,9 @@ fn board(app: &App, text: &mut Text) {
     if let Some(mhz) = sensors.max_clock_mhz {
         let help = "The most that this core may have.";
         text.single("classify_board_clock_limit_hertz", "gauge", help, u64::from(mhz) * 1_000_000);
+    }
+    if let Some(rpm) = sensors.fan_rpm {
+        text.single("classify_board_fan_rpm", "gauge", "Turns of the fan a minute.", rpm);
     }
     if let Some(throttled) = sensors.throttled {
         let name = "classify_board_throttled";

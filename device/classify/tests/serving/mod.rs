@@ -211,6 +211,12 @@ impl Server {
         assert!(done.success());
     }
 
+    /// Asks the program to stop, and waits for it.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal("TERM");
+        self.wait()
+    }
+
     /// Waits for the program's end; its status and what it wrote to stderr behind its start.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let start = Instant::now();
