@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::{fs, io};
 
+use vgg_edge_engine::image::has_picture_name;
 use vgg_edge_tests::{files, inputs, workspace_root};
 
 fn main() -> io::Result<()> {
@@ -21,7 +22,7 @@ fn main() -> io::Result<()> {
     let folder = corpus.join("decode_picture");
     fs::create_dir_all(&folder)?;
     for path in files(&workspace_root().join("device/engine/tests/fixtures/pictures")) {
-        if path.extension().is_some_and(|e| e == "png" || e == "jpg") {
+        if has_picture_name(&path) {
             fs::copy(&path, folder.join(path.file_name().unwrap_or_default()))?;
         }
     }

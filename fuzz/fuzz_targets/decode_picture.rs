@@ -1,4 +1,4 @@
-//! Any bytes as a picture: JPEG or PNG, or an error.
+//! Any bytes as a picture: JPEG, PNG, WebP or BMP, upright, or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

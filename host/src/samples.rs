@@ -1,14 +1,14 @@
-//! Pictures of a folder, as the network sees them: decoded, resized, u8 NHWC.
+//! Pictures of a folder, as the network sees them: decoded, upright, resized, u8 NHWC.
 //!
 //! A folder holds pictures, or one sub-folder a class that holds them. Files that are not pictures by name
-//! (`.jpg`, `.jpeg`, `.png`) are left alone. Order is by path, so every run sees the same.
+//! (`.jpg`, `.jpeg`, `.png`, `.webp`, `.bmp`) are left alone. Order is by path, so every run sees the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use vgg_edge_blob::{Preprocess, Shape};
-use vgg_edge_engine::image::{Limits, decode, prepare};
+use vgg_edge_engine::image::{EXTENSIONS, Limits, decode, has_picture_name, prepare};
 
 /// One picture of the network's input size.
 #[derive(Clone, Debug)]
@@ -49,7 +49,11 @@ impl Samples {
             classes.push(sub.file_name().unwrap_or_default().to_string_lossy().into_owned());
         }
         if files.is_empty() {
-            bail!("folder {}: no .jpg, .jpeg or .png picture in it or its sub-folders", folder.display());
+            bail!(
+                "folder {}: no .{} picture in it or its sub-folders",
+                folder.display(),
+                EXTENSIONS.join(", .")
+            );
         }
         Ok(Self { files, classes, rule: *rule, input })
     }
@@ -107,6 +111,5 @@ fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    path.is_file() && matches!(extension.as_str(), "jpg" | "jpeg" | "png")
+    path.is_file() && has_picture_name(path)
 }

@@ -198,7 +198,7 @@ fn pictures_that_are_none() {
     fails(
         dir.path(),
         &format!("{quantize} empty"),
-        "error: folder empty: no .jpg, .jpeg or .png picture in it or its sub-folders\n",
+        "error: folder empty: no .jpg, .jpeg, .png, .webp, .bmp picture in it or its sub-folders\n",
     );
     fails(
         dir.path(),
@@ -209,9 +209,9 @@ fn pictures_that_are_none() {
     let mut huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x02\0\0\0".to_vec();
     huge.extend(crc32fast::hash(&huge[12..]).to_be_bytes());
     let cases: [(&[u8], &str); 4] = [
-        (b"", "0 bytes, expected a JPEG or PNG picture"),
+        (b"", "0 bytes, expected a JPEG, PNG, WebP or BMP picture"),
         (&picture[..picture.len() / 2], "JPEG picture is cut off"),
-        (b"no picture", "not a picture: starts with 6e 6f 20 70, expected JPEG (ff d8 ff) or PNG"),
+        (b"no picture", "not a picture: starts with 6e 6f 20 70, expected JPEG (ff d8 ff), PNG"),
         (&huge, "100000x100000 pixels, the limit is"),
     ];
     for (bytes, message) in cases {

@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use vgg_edge_engine::image::has_picture_name;
 use vgg_edge_engine::kernels;
 use vgg_edge_tests::inputs::{Reached, blob, engine, mutation, picture, seeds};
 use vgg_edge_tests::{files, workspace_root};
@@ -42,7 +43,7 @@ fn mutated_pictures_are_refused_or_decoded() {
     let pictures = workspace_root().join("device/engine/tests/fixtures/pictures");
     let originals: Vec<Vec<u8>> = files(&pictures)
         .iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "png" || e == "jpg"))
+        .filter(|path| has_picture_name(path))
         .map(|path| fs::read(path).expect("a fixture"))
         .collect();
     assert!(originals.len() > 10, "{}: {} pictures", pictures.display(), originals.len());

@@ -22,6 +22,26 @@ pub(crate) struct Args {
     /// Rust target, instead of the board's
     #[arg(long, conflicts_with = "board")]
     target: Option<String>,
+    /// Features beside the default ones: camera, serve, ..., separated by commas
+    #[arg(long, value_name = "NAMES")]
+    features: Option<String>,
+    /// Build without camera and server, but for the named features: the smallest program
+    #[arg(long)]
+    no_default_features: bool,
+}
+
+impl Args {
+    /// The program, in `cargo build`'s words.
+    fn what(&self) -> String {
+        let mut what = CLASSIFY.to_owned();
+        if self.no_default_features {
+            what += " --no-default-features";
+        }
+        if let Some(features) = &self.features {
+            what += &format!(" --features={features}");
+        }
+        what
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -54,10 +74,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (program, debug) = (folder.join("classify"), folder.join("classify.debug"));
     fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
     shell::add_target(target)?;
-    shell::run(&mut compile("build", CLASSIFY, target))?;
+    let what = args.what();
+    shell::run(&mut compile("build", &what, target))?;
     let built = shell::target_dir().join(target).join("board/classify");
     copy(&built, &debug)?;
-    strip(&debug, &program, target)?;
+    strip(&debug, &program, &what, target)?;
     for (path, what) in
         [(&program, "for the board"), (&debug, "with debug information, for `cargo xtask logs`")]
     {
@@ -85,18 +106,28 @@ pub(crate) fn compile(subcommand: &str, what: &str, target: &str) -> Command {
     cargo
 }
 
-/// Makes `program` from `debug` with the toolchain's own objcopy; where a toolchain has none, links again.
-fn strip(debug: &Path, program: &Path, target: &str) -> anyhow::Result<()> {
+/// What stays of the symbols, in objcopy's words: the log's messages, a few KB, from which `--log-format text` makes lines
+/// on the board.
+const MESSAGES: &str = "device/classify/messages.rsp";
+
+/// Makes `program` from `debug` with the toolchain's own objcopy; where a toolchain has none, links again, and the log's
+/// text form has no messages.
+fn strip(debug: &Path, program: &Path, what: &str, target: &str) -> anyhow::Result<()> {
     let sysroot = shell::output(&mut shell::command("rustc --print sysroot"))?;
     let host = shell::output(&mut shell::command("rustc --print host-tuple"))?;
     let sysroot = Path::new(sysroot.trim());
     let objcopy = sysroot.join("lib/rustlib").join(host.trim()).join("bin/rust-objcopy");
     if objcopy.exists() {
         let mut command = Command::new(objcopy);
-        command.arg("--strip-all").arg(debug).arg(program).env("LD_LIBRARY_PATH", sysroot.join("lib"));
+        command
+            .arg("--strip-all")
+            .arg(format!("@{}", shell::root().join(MESSAGES).display()))
+            .arg(debug)
+            .arg(program)
+            .env("LD_LIBRARY_PATH", sysroot.join("lib"));
         return shell::run(&mut command);
     }
-    shell::run(compile("rustc", CLASSIFY, target).args(["--", "-C", "strip=symbols"]))?;
+    shell::run(compile("rustc", what, target).args(["--", "-C", "strip=symbols"]))?;
     copy(&shell::target_dir().join(target).join("board/classify"), program)
 }
 

@@ -1,4 +1,4 @@
-//! The command line: `classify run|info|verify|bench`.
+//! The command line: `classify run|serve|camera|info|verify|bench`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::log::LogArgs;
+
 /// Classifies pictures with a vgg-edge model.
 #[derive(Debug, Parser)]
 #[command(name = "classify", version, arg_required_else_help = true)]
 pub(crate) struct Args {
-    /// Write the binary defmt log to FILE, or to `stderr`; `cargo xtask logs` decodes it
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -22,46 +23,33 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Classify pictures: the best classes of each, with their probabilities; of a feature extractor, its features
-    Run(Run),
+    Run(crate::run::args::Run),
+    /// Answer over HTTP, with a web page
+    #[cfg(feature = "serve")]
+    Serve(Box<crate::serve::Serve>),
     /// Show what a model file holds
     Info(Info),
     /// Check a model file's integrity and run its self-test on every kernel of this CPU
     Verify(Verify),
     /// Measure the latency of a model here
     Bench(Bench),
-}
-
-/// `classify run`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Run {
-    /// Model file
-    pub(crate) model: PathBuf,
-    /// Pictures, JPEG or PNG
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) images: Vec<PathBuf>,
-    /// Classes to show for each picture [default: 5]
-    #[arg(long, value_name = "K")]
-    pub(crate) top: Option<NonZeroUsize>,
-    /// Print a JSON object for each picture, one a line
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Print the time of every layer, on stderr
-    #[arg(long)]
-    pub(crate) profile: bool,
-    /// Say on stderr what is loaded, which kernel runs and how long it takes
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    /// Classify what a camera shows, the newest frame each time
+    #[cfg(feature = "camera")]
+    Camera(crate::camera::Camera),
 }
 
 /// A wrong use of `classify run` that the model's contents show; `main` prints it and exits with 2.
 pub(crate) fn wrong_run(message: String) -> clap::Error {
+    wrong_use("run", ErrorKind::ArgumentConflict, message)
+}
+
+/// A wrong use of a command that only its arguments' contents show; `main` prints it and exits with 2.
+pub(crate) fn wrong_use(command: &str, kind: ErrorKind, message: String) -> clap::Error {
     let mut program = Args::command();
     program.build();
-    match program.find_subcommand_mut("run") {
-        Some(run) => run.error(ErrorKind::ArgumentConflict, message),
-        None => program.error(ErrorKind::ArgumentConflict, message),
+    match program.find_subcommand_mut(command) {
+        Some(command) => command.error(kind, message),
+        None => program.error(kind, message),
     }
 }
 

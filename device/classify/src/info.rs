@@ -66,7 +66,8 @@ pub(crate) fn info(args: &Info) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn facts<'a>(model: String, blob: &Blob<'a>) -> Facts<'a> {
+/// The facts of `blob`, called `model`.
+pub(crate) fn facts<'a>(model: String, blob: &Blob<'a>) -> Facts<'a> {
     let input = blob.input();
     let rule = blob.preprocess();
     let n_channels = input.channels as usize;

@@ -10,17 +10,19 @@ use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Error, Result};
+use serde::Serialize;
 use vgg_edge_blob::{Blob, BlobError, S8Layout, layout};
 use vgg_edge_engine::image::DecodeError;
 use vgg_edge_engine::kernels::{self, Kernel};
 use vgg_edge_engine::pool::{Executor, Pool};
 use vgg_edge_engine::{Engine, EngineError, Repacked};
 
+use crate::answer::{Answer, Found};
 use crate::bench::{Measurement, quantile};
-use crate::board::{Sensors, Throttled};
+use crate::board::{Reading, Throttled};
 use crate::info::{Facts, kind};
+use crate::log::NoMessages;
 use crate::model::ModelFile;
-use crate::run::{Answer, Found};
 
 /// A line of data.
 pub(crate) fn print_line(line: Arguments<'_>) -> Result<()> {
@@ -30,7 +32,7 @@ pub(crate) fn print_line(line: Arguments<'_>) -> Result<()> {
 }
 
 /// A line for people; a closed stderr is no reason to stop.
-fn note(line: Arguments<'_>) {
+pub(crate) fn note(line: Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn print_error(error: &Error) {
 }
 
 /// The remedy for an error, where there is one.
-fn hint(error: &Error) -> Option<&'static str> {
+pub(crate) fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<BlobError>() {
         return Some(match error {
             BlobError::BadMagic { .. } => "the first argument is a model that `cargo xtask quantize` wrote",
@@ -79,40 +81,69 @@ fn hint(error: &Error) -> Option<&'static str> {
             _ => None,
         };
     }
+    if error.downcast_ref::<NoMessages>().is_some() {
+        return Some("use `--log-format defmt`, or the program as `cargo xtask build` makes it");
+    }
     match error.downcast_ref::<DecodeError>()? {
-        DecodeError::Unsupported { .. } => Some("convert the picture to JPEG or PNG"),
+        DecodeError::Unsupported { .. } => Some("convert the picture to JPEG, PNG, WebP or BMP"),
         DecodeError::Truncated { .. } => Some("the copy may be incomplete; copy the picture again"),
         DecodeError::TooLarge { .. } => Some("make the picture smaller before classifying it"),
         _ => None,
     }
 }
 
-/// One picture's answer; classes with its name when there are several, features on one line.
-pub(crate) fn print_answer(answer: &Answer<'_>, json: bool, named: bool) -> Result<()> {
-    if json {
-        return print_line(format_args!("{}", serde_json::to_string(answer)?));
+/// How answers look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    /// One JSON object a line, instead of lines for people.
+    pub(crate) json: bool,
+    /// JSON has the times.
+    pub(crate) times: bool,
+    /// Classes follow the picture's name.
+    pub(crate) named: bool,
+}
+
+/// An answer that depends on the picture alone.
+#[derive(Serialize)]
+struct Untimed<'a> {
+    image: &'a str,
+    #[serde(flatten)]
+    found: &'a Found,
+}
+
+/// One picture's answer, written out before it returns; features for people take one line.
+pub(crate) fn print_answer(answer: &Answer, style: Style) -> Result<()> {
+    if style.json {
+        return match style.times {
+            true => print_line(format_args!("{}", serde_json::to_string(answer)?)),
+            false => {
+                let untimed = Untimed { image: &answer.image, found: &answer.found };
+                print_line(format_args!("{}", serde_json::to_string(&untimed)?))
+            }
+        };
     }
     let top = match &answer.found {
         Found::Classes { top } => top,
         Found::Features { shape, features } => {
-            let [mean, min, max] = spread(features);
-            return print_line(format_args!(
-                "{}  features {}: mean {mean:.4}, min {min:.4}, max {max:.4}",
-                answer.image,
-                self::shape(*shape)
-            ));
+            return print_line(format_args!("{}  {}", answer.image, self::features(*shape, features)));
         }
     };
-    if named {
+    if style.named {
         print_line(format_args!("{}", answer.image))?;
     }
     for class in top {
-        match class.label {
+        match &class.label {
             Some(label) => print_line(format_args!("  {:.4}  {label}", class.probability))?,
             None => print_line(format_args!("  {:.4}  class {}", class.probability, class.class))?,
         }
     }
     Ok(())
+}
+
+/// Features in one line.
+pub(crate) fn features(shape: [u32; 3], features: &[f32]) -> String {
+    let [mean, min, max] = spread(features);
+    format!("features {}: mean {mean:.4}, min {min:.4}, max {max:.4}", self::shape(shape))
 }
 
 /// Mean, least and largest value.
@@ -184,10 +215,10 @@ pub(crate) fn print_times(load_ms: f32, times: &mut [f32]) {
     }
 }
 
-/// The mean time of every layer, then of every kind of layer. `profile` sums nanoseconds over all `times`.
-pub(crate) fn print_profile(engine: &Engine<'_>, profile: &[u64], times: &[f32]) {
-    let n = times.len() as f32;
-    let total: f32 = times.iter().sum::<f32>() / n;
+/// The mean time of every layer, then of every kind of layer. `profile` sums nanoseconds over `n_runs`, which took
+/// `total` milliseconds on average.
+pub(crate) fn print_profile(engine: &Engine<'_>, profile: &[u64], n_runs: usize, total: f32) {
+    let n = n_runs as f32;
     let row = |name: &str, ms: f32| {
         let share = if total > 0.0 { ms / total * 100.0 } else { 0.0 };
         note(format_args!("{name:<24} {ms:9.3} ms {share:5.1} %"));
@@ -230,7 +261,7 @@ pub(crate) fn print_measurement(m: &Measurement, json: bool) -> Result<()> {
             s.slowdown * 100.0
         ))?;
     }
-    let [before, after] = m.board.each_ref().map(sensors);
+    let [before, after] = m.board.each_ref().map(reading);
     match (before.is_empty() && after.is_empty(), before == after) {
         (true, _) => Ok(()),
         (_, true) => print_line(format_args!("board {after}")),
@@ -239,15 +270,16 @@ pub(crate) fn print_measurement(m: &Measurement, json: bool) -> Result<()> {
 }
 
 /// What a board's sensors say; empty where it has none.
-pub(crate) fn sensors(sensors: &Sensors) -> String {
+pub(crate) fn reading(reading: &Reading) -> String {
     let mut words = Vec::new();
-    match (sensors.clock_mhz, sensors.max_clock_mhz) {
+    match (reading.clock_mhz, reading.max_clock_mhz) {
         (Some(now), Some(max)) => words.push(format!("{now} of {max} MHz")),
         (Some(now), None) => words.push(format!("{now} MHz")),
         _ => {}
     }
-    words.extend(sensors.temperature.map(|degrees| format!("{degrees:.1} degrees C")));
-    if let Some(Throttled { now, earlier }) = &sensors.throttled {
+    words.extend(reading.temperature.map(|degrees| format!("{degrees:.1} degrees C")));
+    words.extend(reading.fan_rpm.map(|rpm| format!("fan {rpm} rpm")));
+    if let Some(Throttled { now, earlier }) = &reading.throttled {
         let list =
             |reasons: &[&str]| if reasons.is_empty() { "no".to_owned() } else { reasons.join(" and ") };
         words.push(format!("throttled now: {}, since the start: {}", list(now), list(earlier)));

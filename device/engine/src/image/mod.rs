@@ -1,7 +1,7 @@
 //! Pictures on the way to the network: decode, resize and crop as Pillow and torchvision do, gray.
 //!
 //! ```text
-//! JPEG or PNG bytes ─► decode ─► RGB or RGBA, 8 bit ─► fit (resize, crop) ─► network input, u8 NHWC
+//! JPEG, PNG, WebP, BMP bytes ─► decode ─► RGB or RGBA, 8 bit, upright ─► fit (resize, crop) ─► network input, u8 NHWC
 //! ```
 //!
 //! Host and board share this code, so both see the same pixels. A picture is `[height][width][channels]`,
@@ -19,11 +19,13 @@
 #[cfg(feature = "decode")]
 mod decode;
 mod fit;
+#[cfg(feature = "decode")]
+mod orientation;
 mod prepare;
 mod resize;
 
 #[cfg(feature = "decode")]
-pub use decode::{DecodeError, Limits, decode};
+pub use decode::{DecodeError, EXTENSIONS, Limits, decode, has_picture_name, size};
 pub use fit::fit;
 pub use prepare::prepare;
 

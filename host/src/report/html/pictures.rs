@@ -68,7 +68,12 @@ fn image(subject: &Subject<'_>, worst: &Worst) -> anyhow::Result<String> {
     let path =
         samples.labelled().nth(worst.index).map(|(path, _)| path.to_path_buf()).with_context(context)?;
     let bytes = fs::read(&path).with_context(context)?;
-    let kind = if bytes.starts_with(b"\x89PNG") { "png" } else { "jpeg" };
+    let kind = match bytes[..] {
+        [0x89, b'P', ..] => "png",
+        [b'R', ..] => "webp",
+        [b'B', ..] => "bmp",
+        _ => "jpeg",
+    };
     if bytes.len() <= MAX_FILE {
         return Ok(format!("data:image/{kind};base64,{}", base64(&bytes)));
     }
