@@ -173,6 +173,13 @@ pub struct PlanFigures {
 }
 
 impl Conversion {
+    /// Without equalization for methods that look at a map's values alone: they would take small channels, once they are
+    /// made large, for as important as the others, and clip these.
+    fn effective_tuning(&self) -> Tuning {
+        let minds = matches!(self.method, Method::Auto | Method::MinMax | Method::Margin(_));
+        Tuning { equalize: self.tuning.equalize && minds, ..self.tuning }
+    }
+
     /// Converts `graph`, in its canonical form: blobs of one network are the same bytes whatever file it came from.
     ///
     /// # Errors
@@ -214,7 +221,8 @@ impl Conversion {
         let (mut graph, rule) = quantize::absorb_input(graph.canonical()?, rule.clone())?;
         let mut reference = Reference::with_outputs(&graph).context("f32 reference")?;
         let mut exponents = Exponents::new();
-        if self.scheme.is_int8() && self.tuning.equalize {
+        let tuning = self.effective_tuning();
+        if self.scheme.is_int8() && tuning.equalize {
             let maxima = int8::maxima(&graph, &reference, samples, &rule, progress).context("equalize")?;
             exponents = quantize::exponents(&graph, &maxima);
             drop(reference);
@@ -242,11 +250,11 @@ impl Conversion {
                     choose.context("choose ranges")?;
                 }
                 let stored = &rule.to_blob();
-                let (method, correct_bias) = (self.method, self.tuning.correct_bias);
+                let (method, correct_bias) = (self.method, tuning.correct_bias);
                 let how =
                     Int8 { calibration: &calibration, method, int4_from: from, moments: &[], correct_bias };
                 let mut model = quantize::to_int8(graph, stored, &how)?;
-                if self.tuning.rounding == Rounding::Gptq {
+                if tuning.rounding == Rounding::Gptq {
                     let moments =
                         int8::moments(&model, &fused, from, samples, progress).context("moments")?;
                     let spinner = progress.spinner("round");
@@ -302,7 +310,7 @@ impl Conversion {
             network: graph.name().to_owned(),
             scheme: self.scheme.name(),
             method: (self.scheme == Scheme::Int8).then(|| self.method.to_string()),
-            tuning: self.scheme.is_int8().then(|| self.tuning.to_string()),
+            tuning: self.scheme.is_int8().then(|| tuning.to_string()),
             equalized: exponents,
             board: Some(self.board.name),
             calibration_pictures: calibration.as_ref().map(Calibration::n_pictures),
