@@ -191,7 +191,7 @@ impl Board {
 }
 
 impl Sensors {
-    /// Reads them all: well under a millisecond, so once a second costs nothing.
+    /// Reads them all: opens one small file a sensor and searches nothing, so it may be called once a second.
     pub(crate) fn read(&self) -> Reading {
         let clock = |clock: &Clock| {
             Some(CoreClock { core: clock.core, mhz: mhz(&clock.now)?, max_mhz: clock.max_mhz })

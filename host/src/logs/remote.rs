@@ -6,12 +6,14 @@
 //!                                                     └─ unix:PATH  ssh -L
 //! ```
 //!
-//! ssh does the rest: configuration, agents, jump hosts, passwords. Its standard input stays open as long as this program runs. Nothing goes through a shell here; what goes through
-//! the board's is quoted.
+//! ssh does the rest: configuration, agents, jump hosts, passwords. Nothing goes through a shell here; what goes through the
+//! board's is quoted. ssh's standard input stays open as long as this program runs, and what runs on the board ends with it.
 
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -41,6 +43,8 @@ enum Sink {
 /// A log that ssh brings.
 pub struct Remote {
     child: Child,
+    /// Passes on what ssh says.
+    messages: JoinHandle<()>,
     bytes: Bytes,
     shown: String,
     is_read: bool,
@@ -77,46 +81,42 @@ impl Board {
     /// Where the service logs, by its command line.
     fn service_sink(&self) -> Result<Sink> {
         let script = format!("systemctl show -p ExecStart {}", quote(&self.unit));
-        let mut command = self.command(&[], &script);
-        let shown = format!("{command:?}");
-        let output =
-            command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {shown}"))?;
-        ensure!(output.status.success(), "{}: {script} failed: {}", self.host, output.status);
+        let mut remote = self.pipe(&script)?;
+        let mut shown = Vec::new();
+        remote.read_to_end(&mut shown).with_context(|| format!("{}: {script}", self.host))?;
+        remote.finish().with_context(|| script.clone())?;
         let wrong =
             |problem| LogsError::Service { host: self.host.clone(), unit: self.unit.clone(), problem };
-        Ok(sink_of_service(&String::from_utf8_lossy(&output.stdout)).map_err(wrong)?)
+        Ok(sink_of_service(&String::from_utf8_lossy(&shown)).map_err(wrong)?)
     }
 
     /// What `script` prints on the board.
     fn pipe(&self, script: &str) -> Result<Remote> {
-        let mut command = self.command(&[], script);
         let shown = format!("ssh {}", self.host);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start ssh")?;
+        let (mut child, messages) = start(self.command(&[], script), Stdio::piped())?;
         let stdout = child.stdout.take().context("ssh has no output")?;
-        Ok(Remote { child, bytes: Bytes::Pipe(stdout), shown, is_read: false, _folder: None })
+        Ok(Remote { child, messages, bytes: Bytes::Pipe(stdout), shown, is_read: false, _folder: None })
     }
 
     /// The socket at `path` on the board, through a socket in a folder of ours.
     #[cfg(unix)]
     fn forward(&self, path: &str) -> Result<Remote> {
         use std::os::unix::net::UnixStream;
-        use std::thread;
-        use std::time::Duration;
 
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let local = folder.path().join("log");
         let forward = format!("{}:{path}", local.display());
-        let mut command =
+        let command =
             self.command(&["-o", "ExitOnForwardFailure=yes", "-L", &forward], "exec cat > /dev/null");
-        let mut child = command.stdin(Stdio::piped()).spawn().context("cannot start ssh")?;
+        let (mut child, messages) = start(command, Stdio::null())?;
         let shown = format!("ssh {}", self.host);
         loop {
             if let Ok(stream) = UnixStream::connect(&local) {
                 let bytes = Bytes::Socket(stream);
-                return Ok(Remote { child, bytes, shown, is_read: false, _folder: Some(folder) });
+                return Ok(Remote { child, messages, bytes, shown, is_read: false, _folder: Some(folder) });
             }
             if let Some(status) = child.try_wait().context("cannot wait for ssh")? {
+                settle(&messages);
                 bail!("{shown} failed: {status}");
             }
             thread::sleep(Duration::from_millis(50));
@@ -154,6 +154,7 @@ impl Remote {
         match self.bytes {
             Bytes::Pipe(_) => {
                 let status = self.child.wait().context("cannot wait for ssh")?;
+                settle(&self.messages);
                 ensure!(status.success(), "{} failed: {status}", self.shown);
             }
             // ssh goes on for further connections; it ends with us.
@@ -181,6 +182,24 @@ impl Drop for Remote {
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Starts ssh. It has none of our streams: it would make them non-blocking, and our own writes would fail.
+fn start(mut command: Command, stdout: Stdio) -> Result<(Child, JoinHandle<()>)> {
+    let command = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start ssh")?;
+    let mut stderr = child.stderr.take().context("ssh has no messages")?;
+    // Who reads our messages may have gone.
+    let messages = thread::spawn(move || drop(io::copy(&mut stderr, &mut io::stderr())));
+    Ok((child, messages))
+}
+
+/// Waits for what an ssh that has ended still said. A connection that it keeps for later may hold that open: not for long.
+fn settle(messages: &JoinHandle<()>) {
+    let end = Instant::now() + Duration::from_secs(1);
+    while !messages.is_finished() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
