@@ -210,7 +210,7 @@ fn start_sshd(dir: &Path, before: &str, path: &str) -> (Child, u16) {
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/user.pub\nPidFile none\n\
              UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             StrictModes no\nMaxStartups 100\nSetEnv PATH={0}/bin:{path}\n",
+             StrictModes no\nMaxStartups 100\nSetEnv VGG_EDGE_BIN={0}/bin PATH={0}/bin:{path}\n",
             dir.display()
         );
         fs::write(dir.join("sshd_config"), text).unwrap();
