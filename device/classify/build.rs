@@ -1,4 +1,4 @@
-//! Links the program with defmt's dictionary section, at a fixed address.
+//! Links the program with defmt's dictionary section, at a fixed address, and with a build id.
 //!
 //! A defmt message id is the address of a symbol in `.defmt`, cut to 16 bits, and that section is never
 //! loaded: position-independent code would need relocations against it, which crash the loader. Link
@@ -15,5 +15,10 @@ fn main() -> io::Result<()> {
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=-Tdefmt-hosted.x");
     println!("cargo:rustc-link-arg-bins=-no-pie");
+    // The id that pairs a log with the program that decodes it. A C compiler in front of the linker wants it wrapped.
+    println!("cargo:rerun-if-env-changed=RUSTC_LINKER");
+    let linker = env::var("RUSTC_LINKER").unwrap_or_default();
+    let prefix = if linker.ends_with("lld") { "" } else { "-Wl," };
+    println!("cargo:rustc-link-arg-bins={prefix}--build-id=sha1");
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vgg_edge_blob::{Blob, Preprocess as Stored, Shape};
 use vgg_edge_engine::image::{Limits, decode, prepare};
 
@@ -20,7 +20,7 @@ use crate::convert::engine;
 use crate::graph::Graph;
 use crate::pack;
 use crate::preprocess::Preprocess;
-use crate::quantize::{self, absorb_input};
+use crate::quantize::{self, Exponents, Factors, absorb_input};
 use crate::reference::Reference;
 use crate::report::Sqnr;
 
@@ -73,14 +73,18 @@ pub fn compare(
     let file = fs::read(image).with_context(context)?;
     let picture =
         prepare(decode(&file, Limits::default()).with_context(context)?, &rule.to_blob(), blob.input());
+    let factors = Factors::new(&graph, &exponents(blob.metadata())?);
     let (_, wanted) = Reference::with_outputs(&graph)?.run_with_outputs(&rule.normalize(&picture)?)?;
     let wanted: HashMap<usize, Vec<f32>> = wanted.into_iter().map(|o| (o.layer_idx, o.data)).collect();
     let mut found: Vec<Vec<f32>> = vec![Vec::new(); fused.len()];
     // Bands come in order, so a layer's rows do, too.
     engine(&blob)?.run_visiting(&picture, |layer, _, values| found[layer].extend_from_slice(values))?;
     let mut result = Comparison { layers: Vec::new(), first_bad: None };
-    for (i, (layer, found)) in blob.layers().zip(&found).enumerate() {
+    for (i, (layer, found)) in blob.layers().zip(&mut found).enumerate() {
         let Some(wanted) = wanted.get(&fused[i].layer_idx) else { continue };
+        // To the network's own channels.
+        let of_channels = factors.of(fused[i].layer_idx).iter().cycle();
+        found.iter_mut().zip(of_channels).for_each(|(value, factor)| *value *= factor);
         ensure!(
             wanted.len() == found.len(),
             "layer `{}`: the model gives {} values, the weights {}",
@@ -109,6 +113,20 @@ pub fn compare(
         }
     }
     Ok(result)
+}
+
+/// What the file says of its channels; nothing where it says nothing.
+fn exponents(metadata: &str) -> anyhow::Result<Exponents> {
+    #[derive(Deserialize)]
+    struct Known {
+        #[serde(default)]
+        equalized: Exponents,
+    }
+    if metadata.is_empty() {
+        return Ok(Exponents::new());
+    }
+    let known: Known = serde_json::from_str(metadata).context("the model's metadata")?;
+    Ok(known.equalized)
 }
 
 fn compared(name: &str, output: Shape, wanted: &[f32], found: &[f32]) -> Compared {

@@ -12,6 +12,7 @@
 //! [`USUAL_MAX_DROP`] points.
 
 mod approximate;
+mod int8;
 
 use std::collections::HashMap;
 
@@ -23,6 +24,7 @@ use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
 
 use approximate::Search;
+pub use int8::Tuning;
 
 use crate::calibrate::{Calibration, Method};
 use crate::gate::{Gate, Judge, Measure};
@@ -31,7 +33,7 @@ use crate::pack;
 use crate::plan::{self, Board};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
-use crate::quantize::{self, Fused};
+use crate::quantize::{self, Exponents, Factors, Fused, Int8, Rounding};
 use crate::reference::Reference;
 use crate::report::{Comparison, LayerSqnr, Sqnr};
 use crate::samples::Samples;
@@ -50,6 +52,8 @@ pub struct Conversion {
     pub scheme: Scheme,
     /// How activation ranges are chosen (int8).
     pub method: Method,
+    /// How weights are made fit for 8 bits (int8).
+    pub tuning: Tuning,
     /// For which board each layer's algorithm is chosen.
     pub board: &'static Board,
     /// What may be lost (int8), measured; `None` measures nothing and plans exactly.
@@ -72,8 +76,14 @@ pub struct Converted {
     pub unproved: Vec<String>,
     /// Bytes of the arena that the engine needs.
     pub arena_bytes: usize,
-    /// What calibration saw, with what `auto` chose; absent where nothing was calibrated.
+    /// What calibration saw, with what `auto` chose; absent where nothing was calibrated. Of `graph`.
     pub calibration: Option<Calibration>,
+    /// The network that was quantized: canonical, input absorbed, channels equalized.
+    pub graph: Graph,
+    /// Its preprocessing.
+    pub rule: Preprocess,
+    /// It in int8 with every layer direct, before the plan.
+    pub direct: Option<NewModel>,
     /// The pictures that it was measured on.
     pub measured: Samples,
     /// Both networks' answers for each of them.
@@ -101,6 +111,12 @@ pub struct Figures {
     /// How ranges were chosen; absent for f16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// How weights were made fit for 8 bits; absent for f16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<String>,
+    /// Quarter octaves that each channel of a layer's output is scaled by: real values are 2^(e / 4) times the file's.
+    #[serde(skip_serializing_if = "Exponents::is_empty")]
+    pub equalized: Exponents,
     /// Board that algorithms were chosen for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board: Option<&'static str>,
@@ -157,6 +173,13 @@ pub struct PlanFigures {
 }
 
 impl Conversion {
+    /// Without equalization for methods that look at a map's values alone: they would take small channels, once they are
+    /// made large, for as important as the others, and clip these.
+    fn effective_tuning(&self) -> Tuning {
+        let minds = matches!(self.method, Method::Auto | Method::MinMax | Method::Margin(_));
+        Tuning { equalize: self.tuning.equalize && minds, ..self.tuning }
+    }
+
     /// Converts `graph`, in its canonical form: blobs of one network are the same bytes whatever file it came from.
     ///
     /// # Errors
@@ -195,9 +218,21 @@ impl Conversion {
             self.labels.len(),
             graph.output()
         );
-        let (graph, rule) = &quantize::absorb_input(graph.canonical()?, rule.clone())?;
+        let (mut graph, rule) = quantize::absorb_input(graph.canonical()?, rule.clone())?;
+        let mut reference = Reference::with_outputs(&graph).context("f32 reference")?;
+        let mut exponents = Exponents::new();
+        let tuning = self.effective_tuning();
+        if self.scheme.is_int8() && tuning.equalize {
+            let maxima = int8::maxima(&graph, &reference, samples, &rule, progress).context("equalize")?;
+            exponents = quantize::exponents(&graph, &maxima);
+            drop(reference);
+            graph = quantize::equalize(graph, &exponents).context("equalize")?;
+            reference = Reference::with_outputs(&graph).context("f32 reference")?;
+        }
+        let (graph, rule) = (&graph, &rule);
+        let factors = Factors::new(graph, &exponents);
         let fused = quantize::lower(graph)?;
-        let reference = Reference::with_outputs(graph).context("f32 reference")?;
+        let mut direct = None;
         let mut unproved = Vec::new();
         let mut found = None;
         let (mut model, calibration) = match self.scheme {
@@ -215,7 +250,18 @@ impl Conversion {
                     choose.context("choose ranges")?;
                 }
                 let stored = &rule.to_blob();
-                let mut model = quantize::to_int8_fc4(graph, stored, &calibration, self.method, from)?;
+                let (method, correct_bias) = (self.method, tuning.correct_bias);
+                let how =
+                    Int8 { calibration: &calibration, method, int4_from: from, moments: &[], correct_bias };
+                let mut model = quantize::to_int8(graph, stored, &how)?;
+                if tuning.rounding == Rounding::Gptq {
+                    let moments =
+                        int8::moments(&model, &fused, from, samples, progress).context("moments")?;
+                    let spinner = progress.spinner("round");
+                    model = quantize::to_int8(graph, stored, &Int8 { moments: &moments, ..how })?;
+                    spinner.finish_and_clear();
+                }
+                direct = Some(model.clone());
                 unproved = plan::apply(&mut model, self.board);
                 if let Some(gate) = &self.gate {
                     let judge = Judge::new(gate, graph, rule, samples, &self.labels, progress)?;
@@ -241,7 +287,8 @@ impl Conversion {
         let approximate = found.as_ref().is_some_and(|(_, f, _)| f.predicted.iter().any(Option::is_some));
         let n_measured = if approximate { MEASURED_PICTURES_GATED } else { MEASURED_PICTURES };
         let measured = samples.clone().thin(n_measured);
-        let (mut sqnr, comparison, answers) = measure(&reference, &fused, &draft, &measured, rule, progress)?;
+        let (mut sqnr, comparison, answers) =
+            measure(&reference, &fused, &factors, &draft, &measured, rule, progress)?;
         drop(draft);
         if let (true, Some((_, found, _))) = (approximate, &found) {
             for ((layer, sqnr), predicted) in model.layers.iter().zip(&mut sqnr).zip(&found.predicted) {
@@ -263,6 +310,8 @@ impl Conversion {
             network: graph.name().to_owned(),
             scheme: self.scheme.name(),
             method: (self.scheme == Scheme::Int8).then(|| self.method.to_string()),
+            tuning: self.scheme.is_int8().then(|| tuning.to_string()),
+            equalized: exponents,
             board: Some(self.board.name),
             calibration_pictures: calibration.as_ref().map(Calibration::n_pictures),
             measured_pictures: measured.len(),
@@ -292,6 +341,9 @@ impl Conversion {
             unproved,
             arena_bytes,
             calibration,
+            graph: graph.clone(),
+            rule: rule.clone(),
+            direct,
             measured,
             answers,
         })
@@ -307,6 +359,7 @@ pub(crate) fn engine<'a>(blob: &Blob<'a>) -> anyhow::Result<Engine<'a>> {
 fn measure(
     reference: &Reference,
     fused: &[Fused<'_>],
+    factors: &Factors,
     bytes: &AlignedBytes,
     samples: &Samples,
     rule: &Preprocess,
@@ -330,7 +383,8 @@ fn measure(
                     let Some(real) = outputs.get(&fused[layer_idx].layer_idx) else { return };
                     let row =
                         blob.layer(layer_idx).map_or(1, |l| (l.output.width * l.output.channels) as usize);
-                    sums[layer_idx].add(&real[first_row * row..][..values.len()], values);
+                    let factors = factors.of(fused[layer_idx].layer_idx);
+                    sums[layer_idx].add_scaled(&real[first_row * row..][..values.len()], values, factors);
                 })?;
                 comparison.add(&answer.logits, logits);
                 bar.inc(1);

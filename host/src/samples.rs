@@ -1,4 +1,4 @@
-//! Pictures of a folder, as the network sees them: decoded, resized, u8 NHWC.
+//! Pictures of a folder, as the network sees them: decoded, upright, resized, u8 NHWC.
 //!
 //! A folder holds pictures, or one sub-folder a class that holds them. Files that are not pictures by name
 //! (`.jpg`, `.jpeg`, `.png`, `.webp`, `.bmp`) are left alone. Order is by path, so every run sees the same.

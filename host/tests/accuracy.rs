@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use vgg_edge_blob::{AlignedBytes, Scheme};
 use vgg_edge_host::calibrate::Method;
-use vgg_edge_host::convert::{Conversion, Converted};
+use vgg_edge_host::convert::{Conversion, Converted, Tuning};
 use vgg_edge_host::eval::{Evaluation, Network, evaluate};
 use vgg_edge_host::graph::Graph;
 use vgg_edge_host::import::{ImportOptions, import};
@@ -42,8 +42,14 @@ impl Case {
         };
         let samples =
             Samples::open(&self.calib, &self.rule.to_blob(), input).expect("pictures").thin(n_pictures);
-        let conversion =
-            Conversion { scheme, method, board: Board::generic(), gate: None, labels: Vec::new() };
+        let conversion = Conversion {
+            scheme,
+            method,
+            tuning: Tuning::default(),
+            board: Board::generic(),
+            gate: None,
+            labels: Vec::new(),
+        };
         conversion.run(&self.graph, &self.rule, &samples, &Progress::Hidden).expect("a conversion")
     }
 

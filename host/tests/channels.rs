@@ -8,7 +8,7 @@ use vgg_edge_blob::{Blob, ChannelOrder, Scheme, Shape as BlobShape};
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::{Engine, Options, kernels};
 use vgg_edge_host::calibrate::Method;
-use vgg_edge_host::convert::Conversion;
+use vgg_edge_host::convert::{Conversion, Tuning};
 use vgg_edge_host::graph::{Graph, Kind, Padding, Shape, Spec};
 use vgg_edge_host::plan::Board;
 use vgg_edge_host::preprocess::Preset;
@@ -66,6 +66,7 @@ fn every_kind_of_picture_and_output_survives_conversion() {
                 let conversion = Conversion {
                     scheme,
                     method: Method::Mse,
+                    tuning: Tuning::default(),
                     board: Board::generic(),
                     gate: None,
                     labels: Vec::new(),

@@ -79,7 +79,7 @@ fn quantize_prints_what_it_did_and_eval_gives_stable_json() {
     assert_eq!(rows.len(), 20, "{table}");
     assert!(rows.is_sorted(), "worst first: {table}");
     let names: Vec<&str> = rest.lines().map(|l| l.split(' ').next().unwrap()).collect();
-    assert_eq!(names, ["scheme", "ranges", "agreement", "plan", "arena", "size", "written"]);
+    assert_eq!(names, ["scheme", "ranges", "weights", "agreement", "plan", "arena", "size", "written"]);
     assert!(rest.contains("ranges     auto\n") && rest.ends_with("written    m.vgg\n"), "{rest}");
     let notes: Vec<&str> = ran.stderr.lines().take(5).collect();
     assert_eq!(
@@ -312,6 +312,10 @@ fn options_and_labels_that_do_not_fit() {
         ("--percentile 30", "--percentile is 30, expected more than 50, at most 100"),
         ("--method minmax --percentile 99", "--percentile goes with --method percentile"),
         ("--scheme f16 --method minmax", "--method and --percentile go with --scheme int8 and int8-fc4"),
+        (
+            "--scheme f16 --rounding nearest",
+            "--rounding, --no-equalize and --no-bias-correction go with --scheme int8 and int8-fc4",
+        ),
         ("--max-pictures 0", "--max-pictures is 0, expected at least 1"),
         ("--max-drop=-1", "--max-drop is -1, expected points of top-1, from 0 to 100"),
         ("--max-drop nan", "--max-drop is NaN, expected points of top-1, from 0 to 100"),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vgg_edge_blob::{Scheme, Shape as BlobShape};
 use vgg_edge_host::calibrate::Method;
-use vgg_edge_host::convert::Conversion;
+use vgg_edge_host::convert::{Conversion, Tuning};
 use vgg_edge_host::graph::{Graph, GraphError, Kind, Layer, Op, Padding, Shape, Spec, Tensor};
 use vgg_edge_host::plan::Board;
 use vgg_edge_host::preprocess::{Preprocess, Preset};
@@ -117,6 +117,7 @@ fn convert(graph: &Graph, scheme: Scheme) -> (f64, usize) {
     let conversion = Conversion {
         scheme,
         method: Method::MinMax,
+        tuning: Tuning::default(),
         board: Board::generic(),
         gate: None,
         labels: Vec::new(),

@@ -2,7 +2,7 @@
 
 use vgg_edge_blob::{Blob, LayerOp, Layout, Scheme, Shape};
 use vgg_edge_host::calibrate::Method;
-use vgg_edge_host::convert::{Conversion, Converted};
+use vgg_edge_host::convert::{Conversion, Converted, Tuning};
 use vgg_edge_host::eval::{Evaluation, Network, evaluate};
 use vgg_edge_host::graph::Graph;
 use vgg_edge_host::import::{ImportOptions, import};
@@ -20,7 +20,8 @@ fn convert(
     from: usize,
 ) -> anyhow::Result<Converted> {
     let (method, board) = (Method::Mse, Board::generic());
-    let conversion = Conversion { scheme, method, board, gate: None, labels: Vec::new() };
+    let conversion =
+        Conversion { scheme, method, tuning: Tuning::default(), board, gate: None, labels: Vec::new() };
     conversion.run_int4_from(from, graph, rule, samples, &Progress::Hidden)
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use support::{Npy, distance, shared};
 use vgg_edge_blob::{AlignedBytes, Scheme, Shape as BlobShape};
 use vgg_edge_host::calibrate::Method;
-use vgg_edge_host::convert::Conversion;
+use vgg_edge_host::convert::{Conversion, Tuning};
 use vgg_edge_host::graph::{Graph, Shape};
 use vgg_edge_host::import::{ImportOptions, import};
 use vgg_edge_host::plan::Board;
@@ -232,6 +232,7 @@ fn blobs(graph: &Graph, rule: &Preprocess) -> Vec<AlignedBytes> {
         let conversion = Conversion {
             scheme,
             method: Method::Mse,
+            tuning: Tuning::default(),
             board: Board::generic(),
             gate: None,
             labels: Vec::new(),

@@ -152,9 +152,15 @@ fn check(found: &Value, data: &Value) {
         assert!(shows(key, text, value), "{key}: shown {text:?}, in the JSON {value}");
     }
     for (i, layer) in layers.iter().enumerate() {
-        for field in
-            ["sqnr_db", "sensitivity", "source/weights_db", "source/activations_db", "source/main", "ms_1"]
-        {
+        for field in [
+            "sqnr_db",
+            "predicted_db",
+            "sensitivity",
+            "source/weights_db",
+            "source/activations_db",
+            "source/main",
+            "ms_1",
+        ] {
             let key = format!("/layers/{i}/{field}");
             let there = data.pointer(&key).is_some_and(|v| !v.is_null());
             assert_eq!(figures.iter().any(|f| f[0] == key), there, "{key} of {}", layer["name"]);

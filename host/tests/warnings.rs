@@ -168,3 +168,36 @@ fn answers_no_better_than_chance_are_noticed() {
         ],
     );
 }
+
+/// The bundled network takes red first.
+fn swapped(dir: &TempDir) -> &'static str {
+    let rule = fs::read_to_string(dir.path().join("small_vgg.preprocess.toml")).unwrap();
+    let wrong = rule.replace("order = \"rgb\"", "order = \"bgr\"");
+    assert_ne!(rule, wrong, "the bundled rule has another order: {rule}");
+    fs::write(dir.path().join("swapped.toml"), wrong).unwrap();
+    "--preprocess swapped.toml"
+}
+
+#[test]
+fn red_and_blue_swapped_is_noticed_without_labels() {
+    let dir = folder(10, 4);
+    let (code, told) = says(dir.path(), &format!("{QUANTIZE} {}", swapped(&dir)));
+    assert_eq!((code, told.len()), (Some(0), 1), "{told:?}");
+    assert!(
+        told[0].starts_with("warning: preprocessing may have red and blue swapped: f32's answers tell"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn red_and_blue_swapped_is_noticed_by_labels() {
+    let dir = folder(10, 4);
+    let data = fixture("cifar10/test");
+    let words = format!("{QUANTIZE} --max-drop 100 --exact --data {} {}", data.display(), swapped(&dir));
+    let (code, told) = says(dir.path(), &words);
+    assert_eq!((code, told.len()), (Some(0), 1), "{told:?}");
+    assert!(
+        told[0].starts_with("warning: preprocessing most likely has red and blue swapped: f32 is right on"),
+        "{told:?}"
+    );
+}

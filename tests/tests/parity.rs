@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vgg_edge_blob::{AlignedBytes, Blob, LayerOp, Layout, NewModel, NewOp, S8Layout, Scheme, write};
-use vgg_edge_engine::image::{Limits, decode, prepare};
+use vgg_edge_engine::image::{Image, Limits, decode, prepare};
 use vgg_edge_engine::kernels::{by_name, variant};
 use vgg_edge_engine::pool::Serial;
 use vgg_edge_engine::topk::{softmax, top_k};
@@ -95,7 +95,10 @@ fn pictures() -> Vec<PathBuf> {
 
 /// The best five of a picture on this machine's specification kernel: class and probability.
 fn answer(blob: &Blob<'_>, picture: &Path) -> Vec<(u64, f32)> {
-    let image = decode(&fs::read(picture).expect("a fixture"), Limits::default()).expect("a picture");
+    answer_image(blob, decode(&fs::read(picture).expect("a fixture"), Limits::default()).expect("a picture"))
+}
+
+fn answer_image(blob: &Blob<'_>, image: Image) -> Vec<(u64, f32)> {
     let scalar = by_name("scalar").expect("the specification runs everywhere");
     let mut engine = Engine::new(blob, scalar, &Serial, Options::default()).expect("a small network");
     let logits = engine.run(&prepare(image, blob.preprocess(), blob.input())).expect("the input's size");
@@ -162,6 +165,50 @@ fn every_kernel_and_thread_count_gives_this_machines_answers() {
                 }
             }
         }
+    }
+}
+
+/// Recordings in a camera's place: pictures in a folder, and gray YUYV frames, whose pixels are known.
+#[test]
+fn the_camera_gives_this_machines_answers() {
+    let (dir, models) = models();
+    let pictures = pictures();
+    let folder = dir.path().join("pictures");
+    fs::create_dir(&folder).expect("a folder in a temporary folder");
+    for (i, picture) in pictures.iter().enumerate() {
+        let extension = picture.extension().unwrap_or_default().display();
+        fs::copy(picture, folder.join(format!("{i:03}.{extension}"))).expect("a copy of a picture");
+    }
+    // Frames of 20x10 pixels; gray is (Y - 16) 255/219, which is never halfway between two numbers.
+    let (width, height) = (20, 10);
+    let luma = |frame: usize, i: usize| (16 + (frame * 31 + i * i * 7 + i) % 220) as u8;
+    let frames: Vec<u8> =
+        (0..4).flat_map(|frame| (0..width * height).flat_map(move |i| [luma(frame, i), 128])).collect();
+    let clip = dir.path().join("clip.yuyv");
+    fs::write(&clip, &frames).expect("a file in a temporary folder");
+    let gray = |y: u8| ((f64::from(y) - 16.0) * 255.0 / 219.0).round().clamp(0.0, 255.0) as u8;
+    for model in &models {
+        let mut bytes = AlignedBytes::default();
+        std::io::copy(&mut fs::File::open(model).expect("a model"), &mut bytes).expect("a model's bytes");
+        let blob = Blob::parse(bytes.as_slice()).expect("a model");
+        let watch = |source: String, more: &[&str]| {
+            let mut program = classify();
+            let ran = run(program.args(["camera", "--json"]).args(more).arg(model).arg(source));
+            assert_eq!(ran.code, Some(0), "{program:?}: {ran:?}");
+            answers(&ran.stdout)
+        };
+        let expected: Vec<_> = pictures.iter().map(|picture| answer(&blob, picture)).collect();
+        assert!(watch(format!("file:{}", folder.display()), &[]) == expected, "{}", model.display());
+        let expected: Vec<_> = frames
+            .chunks(width * height * 2)
+            .map(|frame| {
+                let rgb = frame.iter().step_by(2).flat_map(|&y| [gray(y); 3]).collect();
+                answer_image(&blob, Image::new(rgb, width, height, 3).expect("a picture"))
+            })
+            .collect();
+        let size = format!("{width}x{height}");
+        let found = watch(format!("file:{}", clip.display()), &["--size", &size]);
+        assert_eq!(found, expected, "{}", model.display());
     }
 }
 

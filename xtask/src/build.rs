@@ -116,7 +116,12 @@ pub(crate) fn compile(subcommand: &str, what: &str, target: &str) -> Command {
     cargo
 }
 
-/// Makes `program` from `debug` with the toolchain's own objcopy; where a toolchain has none, links again.
+/// What stays of the symbols, in objcopy's words: the log's messages, a few KB, from which `--log-format text` makes lines
+/// on the board.
+const MESSAGES: &str = "device/classify/messages.rsp";
+
+/// Makes `program` from `debug` with the toolchain's own objcopy; where a toolchain has none, links again, and the log's
+/// text form has no messages.
 fn strip(debug: &Path, program: &Path, what: &str, target: &str) -> anyhow::Result<()> {
     let sysroot = shell::output(&mut shell::command("rustc --print sysroot"))?;
     let host = shell::output(&mut shell::command("rustc --print host-tuple"))?;
@@ -124,7 +129,12 @@ fn strip(debug: &Path, program: &Path, what: &str, target: &str) -> anyhow::Resu
     let objcopy = sysroot.join("lib/rustlib").join(host.trim()).join("bin/rust-objcopy");
     if objcopy.exists() {
         let mut command = Command::new(objcopy);
-        command.arg("--strip-all").arg(debug).arg(program).env("LD_LIBRARY_PATH", sysroot.join("lib"));
+        command
+            .arg("--strip-all")
+            .arg(format!("@{}", shell::root().join(MESSAGES).display()))
+            .arg(debug)
+            .arg(program)
+            .env("LD_LIBRARY_PATH", sysroot.join("lib"));
         return shell::run(&mut command);
     }
     shell::run(compile("rustc", what, target).args(["--", "-C", "strip=symbols"]))?;

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::log::LogArgs;
+
 /// Classifies pictures with a vgg-edge model.
 #[derive(Debug, Parser)]
 #[command(name = "classify", version, arg_required_else_help = true)]
 pub(crate) struct Args {
-    /// Write the binary defmt log to FILE, or to `stderr`; `cargo xtask logs` decodes it
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -25,7 +26,7 @@ pub(crate) enum Command {
     Run(crate::run::args::Run),
     /// Answer over HTTP, with a web page
     #[cfg(feature = "serve")]
-    Serve(crate::serve::Serve),
+    Serve(Box<crate::serve::Serve>),
     /// Show what a model file holds
     Info(Info),
     /// Check a model file's integrity and run its self-test on every kernel of this CPU

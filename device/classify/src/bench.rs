@@ -11,7 +11,7 @@ use vgg_edge_engine::Engine;
 use vgg_edge_engine::pool::Executor;
 
 use crate::args::Bench;
-use crate::board::{self, Board, Sensors};
+use crate::board::{self, Board, Reading};
 use crate::model::{self, ModelFile, milliseconds};
 use crate::output;
 use crate::sustain::{Sustained, sustained};
@@ -33,7 +33,7 @@ pub(crate) struct Measurement {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sustained: Option<Sustained>,
     /// The board's sensors behind the first run, and behind the last one.
-    pub(crate) board: [Sensors; 2],
+    pub(crate) board: [Reading; 2],
     /// With `--profile`.
     #[serde(flatten)]
     pub(crate) profile: Option<Profile>,
@@ -67,8 +67,9 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     for _ in 0..args.warmup {
         engine.run(&picture)?;
     }
-    let (board, cores) = (Board::here(), board::allowed_cores());
-    let before = board.sensors(&cores);
+    let cores = board::allowed_cores();
+    let sensors = Board::here().sensors(&cores);
+    let before = sensors.read();
     let mut times = Vec::with_capacity(args.runs.get());
     let mut profile = vec![0u64; blob.n_layers()];
     for _ in 0..args.runs.get() {
@@ -80,7 +81,11 @@ pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     times.sort_by(f32::total_cmp);
     let sustained = args.sustain.map(|seconds| sustain(&mut engine, &picture, seconds)).transpose()?;
     // Now: another run cools.
-    let after = board.sensors(&cores);
+    let after = sensors.read();
+    defmt::info!("bench: {=usize} runs, median {=f32} ms", times.len(), quantile(&times, 0.5));
+    if let Some(throttled) = after.throttled.as_ref().filter(|throttled| !throttled.now.is_empty()) {
+        defmt::warn!("the board is slowed down: {=str}", throttled.now.join(", ").as_str());
+    }
     // For programs the order of the steps, too, which takes another run.
     let for_programs = args.profile && args.json;
     let detail = for_programs.then(|| profiled(&mut engine, &picture, &profile, times.len())).transpose()?;

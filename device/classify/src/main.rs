@@ -18,7 +18,10 @@ mod info;
 mod log;
 mod map;
 mod model;
-#[allow(dead_code, reason = "for services: `serve` calls it")]
+#[cfg(feature = "mqtt")]
+mod mqtt;
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "a status is not told yet")]
 mod notify;
 #[cfg(any(feature = "camera", feature = "serve"))]
 mod observation;
@@ -41,7 +44,7 @@ use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = start_log(&args).and_then(|()| match &args.command {
+    let result = log::start(&args.log).and_then(|()| match &args.command {
         Command::Run(run) => run::run(run),
         Command::Info(info) => info::info(info),
         Command::Verify(verify) => verify::verify(verify),
@@ -51,22 +54,24 @@ fn main() -> ExitCode {
         #[cfg(feature = "camera")]
         Command::Camera(camera) => camera::camera(camera),
     });
+    let code = exit_code(result);
+    log::finish();
+    code
+}
+
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {
-            Ok(usage) => usage.exit(),
+            Ok(usage) => {
+                let _ = usage.print();
+                ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
+            }
             Err(error) => {
                 output::print_error(&error);
                 ExitCode::FAILURE
             }
         },
-    }
-}
-
-fn start_log(args: &Args) -> anyhow::Result<()> {
-    match &args.log {
-        Some(sink) => log::start(sink),
-        None => Ok(()),
     }
 }

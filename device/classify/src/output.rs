@@ -19,8 +19,9 @@ use vgg_edge_engine::{Engine, EngineError, Repacked};
 
 use crate::answer::{Answer, Found};
 use crate::bench::{Measurement, quantile};
-use crate::board::{Sensors, Throttled};
+use crate::board::{Reading, Throttled};
 use crate::info::{Facts, kind};
+use crate::log::NoMessages;
 use crate::model::ModelFile;
 
 /// A line of data.
@@ -79,6 +80,9 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
             }
             _ => None,
         };
+    }
+    if error.downcast_ref::<NoMessages>().is_some() {
+        return Some("use `--log-format defmt`, or the program as `cargo xtask build` makes it");
     }
     match error.downcast_ref::<DecodeError>()? {
         DecodeError::Unsupported { .. } => Some("convert the picture to JPEG, PNG, WebP or BMP"),
@@ -257,7 +261,7 @@ pub(crate) fn print_measurement(m: &Measurement, json: bool) -> Result<()> {
             s.slowdown * 100.0
         ))?;
     }
-    let [before, after] = m.board.each_ref().map(sensors);
+    let [before, after] = m.board.each_ref().map(reading);
     match (before.is_empty() && after.is_empty(), before == after) {
         (true, _) => Ok(()),
         (_, true) => print_line(format_args!("board {after}")),
@@ -266,15 +270,16 @@ pub(crate) fn print_measurement(m: &Measurement, json: bool) -> Result<()> {
 }
 
 /// What a board's sensors say; empty where it has none.
-pub(crate) fn sensors(sensors: &Sensors) -> String {
+pub(crate) fn reading(reading: &Reading) -> String {
     let mut words = Vec::new();
-    match (sensors.clock_mhz, sensors.max_clock_mhz) {
+    match (reading.clock_mhz, reading.max_clock_mhz) {
         (Some(now), Some(max)) => words.push(format!("{now} of {max} MHz")),
         (Some(now), None) => words.push(format!("{now} MHz")),
         _ => {}
     }
-    words.extend(sensors.temperature.map(|degrees| format!("{degrees:.1} degrees C")));
-    if let Some(Throttled { now, earlier }) = &sensors.throttled {
+    words.extend(reading.temperature.map(|degrees| format!("{degrees:.1} degrees C")));
+    words.extend(reading.fan_rpm.map(|rpm| format!("fan {rpm} rpm")));
+    if let Some(Throttled { now, earlier }) = &reading.throttled {
         let list =
             |reasons: &[&str]| if reasons.is_empty() { "no".to_owned() } else { reasons.join(" and ") };
         words.push(format!("throttled now: {}, since the start: {}", list(now), list(earlier)));

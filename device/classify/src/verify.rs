@@ -30,6 +30,7 @@ pub(crate) fn verify(args: &Verify) -> Result<ExitCode> {
             output::warn_of_repacking(&file, &engine);
         }
         engine.self_test().with_context(|| format!("{}: {}", file.path().display(), kernel.name()))?;
+        defmt::info!("self-test ok: kernel {=str}", kernel.name());
         output::print_line(format_args!("self-test  ok, {}", kernel.name()))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ mod sustain;
 use std::fs;
 use std::thread;
 
-use board::{Board, Throttled};
+use board::{Board, CoreClock, Reading, Throttled};
 use sustain::sustained;
 use tempfile::TempDir;
 
@@ -111,9 +111,11 @@ fn a_raspberry_pi_tells_clock_temperature_and_throttling() {
         ("devices/platform/soc/soc:firmware/get_throttled", "d0005"),
     ];
     let (_dir, board) = tree(&files);
-    let sensors = board.sensors(&[0, 1]);
+    let sensors = board.sensors(&[0, 1]).read();
     assert_eq!((sensors.clock_mhz, sensors.max_clock_mhz), (Some(1500), Some(2400)));
-    assert_eq!(board.sensors(&[1]).clock_mhz, Some(2400), "only the cores in use");
+    let clock = |core, mhz| CoreClock { core, mhz, max_mhz: Some(2400) };
+    assert_eq!(sensors.clocks, [clock(0, 1500), clock(1, 2400)]);
+    assert_eq!(board.sensors(&[1]).read().clock_mhz, Some(2400), "only the cores in use");
     assert_eq!(sensors.temperature, Some(61.2));
     let throttled = Throttled {
         now: vec!["under-voltage", "throttled"],
@@ -129,7 +131,7 @@ fn a_raspberry_pi_tells_clock_temperature_and_throttling() {
             ("class/hwmon/hwmon1/name", "rpi_volt"),
             ("class/hwmon/hwmon1/in0_lcrit_alarm", alarm),
         ]);
-        board.sensors(&[0]).throttled
+        board.sensors(&[0]).read().throttled
     };
     assert_eq!(volt("1").unwrap().now, ["under-voltage"]);
     assert_eq!(volt("0"), Some(Throttled::default()));
@@ -137,9 +139,48 @@ fn a_raspberry_pi_tells_clock_temperature_and_throttling() {
 }
 
 #[test]
+fn sensors_are_found_once_and_read_often() {
+    let (dir, board) = tree(&[
+        ("devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "600000"),
+        ("class/thermal/thermal_zone0/type", "soc-thermal"),
+        ("class/thermal/thermal_zone0/temp", "50000"),
+        ("class/thermal/cooling_device0/type", "thermal-cpufreq-0"),
+        ("class/thermal/cooling_device0/cur_state", "0"),
+        ("class/thermal/cooling_device1/type", "pwm-fan"),
+        ("class/thermal/cooling_device1/cur_state", "3"),
+        ("class/hwmon/hwmon2/name", "pwmfan"),
+        ("class/hwmon/hwmon2/fan1_input", "2750"),
+    ]);
+    let sensors = board.sensors(&[0]);
+    let first = sensors.read();
+    assert_eq!((first.clock_mhz, first.temperature, first.fan_rpm), (Some(600), Some(50.0), Some(2750)));
+    assert_eq!(first.throttled, Some(Throttled::default()), "a fan that turns is no throttling");
+    let set = |path: &str, text: &str| fs::write(dir.path().join(path), text).unwrap();
+    set("devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1800000\n");
+    set("class/thermal/thermal_zone0/temp", "85500\n");
+    set("class/thermal/cooling_device0/cur_state", "2\n");
+    set("class/hwmon/hwmon2/fan1_input", "0\n");
+    let later = sensors.read();
+    assert_eq!((later.clock_mhz, later.temperature, later.fan_rpm), (Some(1800), Some(85.5), Some(0)));
+    let now = vec!["clock capped"];
+    assert_eq!(later.throttled, Some(Throttled { now: now.clone(), earlier: Vec::new() }));
+    assert!(now.iter().all(|reason| board::REASONS.contains(reason)));
+    // A core that is switched off, a sensor that goes away.
+    fs::remove_dir_all(dir.path().join("devices/system/cpu/cpu0/cpufreq")).unwrap();
+    fs::remove_dir_all(dir.path().join("class/hwmon")).unwrap();
+    let gone = sensors.read();
+    assert_eq!((gone.clock_mhz, gone.clocks.len(), gone.fan_rpm), (None, 0, None));
+    let reading: Reading = sensors.read();
+    assert_eq!(
+        serde_json::to_string(&reading).unwrap(),
+        r#"{"temperature":85.5,"throttled":{"now":["clock capped"],"earlier":[]}}"#
+    );
+}
+
+#[test]
 fn what_is_missing_or_makes_no_sense_is_left_out() {
     let (dir, board) = tree(&[]);
-    assert_eq!(serde_json::to_string(&board.sensors(&[0, 1])).unwrap(), "{}");
+    assert_eq!(serde_json::to_string(&board.sensors(&[0, 1]).read()).unwrap(), "{}");
     // A temperature that is a directory, a clock of 0, words for numbers, a zone without a type.
     fs::create_dir_all(dir.path().join("class/thermal/thermal_zone0/temp")).unwrap();
     let (_dir, board) = tree(&[
@@ -150,10 +191,13 @@ fn what_is_missing_or_makes_no_sense_is_left_out() {
         ("class/thermal/thermal_zone2/temp", "2147483647"),
         ("devices/platform/soc/soc:firmware/get_throttled", "fine"),
     ]);
-    assert_eq!(serde_json::to_string(&board.sensors(&[0])).unwrap(), "{}");
+    assert_eq!(serde_json::to_string(&board.sensors(&[0]).read()).unwrap(), "{}");
     let (_dir, board) = tree(&[("class/thermal/thermal_zone2/temp", "45000")]);
-    assert_eq!(board.sensors(&[]).temperature, Some(45.0));
-    assert_eq!(serde_json::to_string(&Board::at(dir.path().join("none")).sensors(&[0])).unwrap(), "{}");
+    assert_eq!(board.sensors(&[]).read().temperature, Some(45.0));
+    assert_eq!(
+        serde_json::to_string(&Board::at(dir.path().join("none")).sensors(&[0]).read()).unwrap(),
+        "{}"
+    );
 }
 
 #[test]

@@ -118,8 +118,8 @@ fn streams_of_both_kinds_are_seen() {
         &ran.stdout,
         str![[r#"
       1  0.9877  red
-      2  0.9876  green
-      4  0.9877  blue
+      2  0.9878  green
+      4  0.9880  blue
 
 "#]]
     );
@@ -170,9 +170,7 @@ fn a_recording_at_a_rate_is_like_a_camera() {
 #[test]
 fn frames_can_be_turned_and_kept() {
     let dir = folder();
-    // A picture of 4x2 pixels: green on the left, red on the right.
-    let row = [[145, 54, 145, 34], [81, 90, 81, 240]].concat();
-    fs::write(dir.path().join("wide.yuyv"), row.repeat(8)).unwrap();
+    // Green on the left, red on the right.
     fs::write(
         dir.path().join("wide.yuyv"),
         [[145, 54, 145, 34].repeat(8), [81, 90, 81, 240].repeat(8)].concat().repeat(16),
@@ -242,6 +240,17 @@ fn errors_say_what_is_wrong() {
 }
 
 #[test]
+fn the_cameras_options_are_under_a_heading_of_their_own() {
+    let help = camera(&folder(), "-h").stdout;
+    let (general, camera) = help.split_once("\nCamera:\n").unwrap();
+    assert!(
+        general.contains("--json") && general.contains("--threads") && !general.contains("--fps"),
+        "{help}"
+    );
+    assert!(camera.contains("--fps") && !camera.contains("--threads"), "{help}");
+}
+
+#[test]
 fn wrong_uses_are_refused() {
     let dir = folder();
     for (args, expected) in [
@@ -263,12 +272,19 @@ fn wrong_uses_are_refused() {
     }
 }
 
+/// The program, for a minute at most; signals go to it.
+fn limited(args: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "60", env!("CARGO_BIN_EXE_classify")]).args(args.split_whitespace());
+    command
+}
+
 /// The program with frames from a pipe, which stays open.
 #[test]
 fn a_pipe_is_watched_until_a_signal() {
     let dir = folder();
     for signal in ["TERM", "INT"] {
-        let mut command = classify("camera model.vgg file:- --json");
+        let mut command = limited("camera model.vgg file:- --json");
         command.current_dir(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -301,7 +317,7 @@ fn a_pipe_is_watched_until_a_signal() {
 #[test]
 fn a_reader_that_goes_ends_it() {
     let dir = folder();
-    let mut command = classify("camera model.vgg file:frames --repeat --json");
+    let mut command = limited("camera model.vgg file:frames --repeat --json");
     command.current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut line = String::new();

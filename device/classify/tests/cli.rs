@@ -692,12 +692,12 @@ fn the_log_goes_where_it_is_told() {
     let plain = bench.run("run model.vgg red.png");
     let ran = bench.run("--log log.bin run model.vgg red.png");
     assert_eq!((ran.code, &ran.stdout, &ran.stderr), (Some(0), &plain.stdout, &plain.stderr));
-    // rzCOBS: every frame ends with a zero byte; start, model, picture and result are four.
+    // rzCOBS: every frame ends with a zero byte; the opening note, start, model, picture and result are five.
     let frames = |bytes: &[u8]| bytes.split(|b| *b == 0).filter(|f| !f.is_empty()).count();
-    assert_eq!(frames(&fs::read(bench.path("log.bin")).unwrap()), 4);
+    assert_eq!(frames(&fs::read(bench.path("log.bin")).unwrap()), 5);
     let mut command = Command::new(env!("CARGO_BIN_EXE_classify"));
     command.current_dir(bench.dir.path()).args(["run", "model.vgg", "red.png", "--log", "stderr"]);
-    assert_eq!(frames(&command.output().unwrap().stderr), 4);
+    assert_eq!(frames(&command.output().unwrap().stderr), 5);
     bench.run("--log no/where.bin run model.vgg red.png").fails(str![[r#"
 error: cannot write the log no/where.bin: No such file or directory (os error 2)
 

@@ -379,9 +379,55 @@ fn events_follow_the_camera_and_go_on_where_they_ended() {
     assert!(server.metric("classify_camera_observations_total") >= 5.0);
     assert!(server.metric("classify_answers_total{source=\"camera\"}") >= 5.0);
     assert!(server.metric("classify_camera_fps") > 0.0);
+    assert_eq!(server.metric("classify_camera_watched"), 1.0);
     // Followers do not hold the end up.
     let (.., mut last) = follow(&[]);
     event(&mut last);
     server.signal("TERM");
     assert_eq!(server.wait().0.code(), Some(0));
+}
+
+/// The next datagram of a service manager's socket.
+fn heard(socket: &std::os::unix::net::UnixDatagram) -> String {
+    let mut buffer = [0; 1024];
+    let n = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..n]).into_owned()
+}
+
+#[test]
+fn a_service_manager_hears_of_start_life_and_end() {
+    let dir = TempDir::new().unwrap();
+    model(dir.path(), Speed::Fast);
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(serving::LONG)).unwrap();
+    let watch = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
+    let server = Server::start_with(dir, &[], &watch);
+    assert_eq!(heard(&socket), format!("READY=1\nSTATUS=serving net at http://{}", server.address));
+    for _ in 0..3 {
+        assert_eq!(heard(&socket), "WATCHDOG=1");
+    }
+    server.signal("TERM");
+    let mut last = heard(&socket);
+    while last == "WATCHDOG=1" {
+        last = heard(&socket);
+    }
+    assert_eq!((last.as_str(), server.wait().0.code()), ("STOPPING=1", Some(0)));
+}
+
+#[test]
+fn options_of_a_camera_need_one_and_a_bad_one_stops_nothing() {
+    let server = Server::start(Speed::Fast, &["--camera", "file:nowhere"]);
+    server.wait_for("classify_camera_watched", |n| n == 0.0);
+    assert_eq!(server.post("/v1/classify", &picture("red.png")).status, 200);
+    assert_eq!(server.get("/v1/frame.jpg").refused(), (503, "the camera has given no frame yet".to_owned()));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_classify"));
+    command.current_dir(server.dir.path()).args(["serve", "net.vgg", "--smooth", "3"]);
+    let ran = command.output().unwrap();
+    let stderr = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.code() == Some(2) && stderr.contains("--camera <DEV>"), "{stderr}");
+    server.signal("TERM");
+    let (status, stderr) = server.wait();
+    assert_eq!(status.code(), Some(0));
+    assert!(stderr.contains("error: camera: ") && stderr.contains("nowhere"), "{stderr}");
 }

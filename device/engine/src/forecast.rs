@@ -33,6 +33,7 @@ use crate::exec::band_parts;
 use crate::kernels::Cut;
 use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
 use crate::tiling::{Sizes, Tiling};
+use crate::traffic::{self, Traffic};
 
 /// What a network does for one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +172,7 @@ fn read_again(layer: &Layer<'_>, step: &Step, cache: usize) -> usize {
     again * (n_groups - 1)
 }
 
-fn block_traffic(layers: &[Layer<'_>], block: &BlockPlan, plan: &Plan, cache: usize) -> Vec<plan::Traffic> {
+fn block_traffic(layers: &[Layer<'_>], block: &BlockPlan, plan: &Plan, cache: usize) -> Vec<Traffic> {
     let of_layer = |i: usize| plan.steps.iter().find(|step| step.layer_idx == block.first_layer + i);
     let last = block.n_layers.saturating_sub(1);
     let windows: Vec<Buffer> = (0..last).filter_map(of_layer).map(|step| step.target).collect();
@@ -184,6 +185,6 @@ fn block_traffic(layers: &[Layer<'_>], block: &BlockPlan, plan: &Plan, cache: us
         of_layer.map(|step| step.n_rows).max().unwrap_or(0)
     };
     let most_rows: Vec<usize> = (0..block.n_layers).map(most_rows).collect();
-    let copies = plan::copies(layers, block.first_layer, &most_rows);
-    plan::traffic(&layers[range], &windows, tilings, (maps, copies), block.n_bands, cache)
+    let copies = traffic::copies(layers, block.first_layer, &most_rows);
+    traffic::traffic(&layers[range], &windows, tilings, (maps, copies), block.n_bands, cache)
 }

@@ -17,6 +17,7 @@ mod repack;
 mod strip;
 mod tiling;
 pub mod topk;
+mod traffic;
 mod winograd;
 mod winograd16;
 mod winograd8;

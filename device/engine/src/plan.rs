@@ -11,6 +11,9 @@
 //! Rows that the next band still needs (two under a 3x3 filter) move to the top of their window, so no row is
 //! computed twice. A band is as large as keeps traffic to memory low: small where maps are large and weights
 //! small (early blocks), the whole map where it is the other way round.
+//!
+//! A pool of stride 2 behind tiles of int8 is no work of its own: the convolution's steps pool their pixels as they make them
+//! ([`Pooled`]), and the window between stays untouched. Only who looks at every layer's output has all of them made.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -20,6 +23,7 @@ use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
 use crate::blocks::BlockMap;
 use crate::tiling::{Sizes, Tiling};
+use crate::traffic::{copies, is_pooled, traffic};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len` and `S4Strip::input`.
 const SLACK: usize = 64;
@@ -43,9 +47,13 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Values between two rows.
+    /// Values between two rows. A group's 8 channels are a part of a pixel, the same in every pixel, and so their lines lie in
+    /// some of the cache's sets only, where a pixel is more than a line: a line between rows makes it other sets in each. A map
+    /// without padding may be read as one run of values.
     pub(crate) fn pitch(&self) -> usize {
-        (self.width + 2 * self.halo) * self.channels
+        let line = ALIGN / self.value_size;
+        let skew = if self.halo > 0 && self.channels > line { line } else { 0 };
+        (self.width + 2 * self.halo) * self.channels + skew
     }
 
     /// Bytes, slack included.
@@ -81,6 +89,26 @@ pub(crate) struct Step {
     /// The map's first row is among the output rows: fill the halo row above it.
     pub(crate) pad_above: bool,
     /// The map's last row is among the output rows: fill the halo row below it.
+    pub(crate) pad_below: bool,
+    /// Of tiles whose pixels a pool takes: where they go when no one looks at the map between.
+    pub(crate) pooled: Option<Pooled>,
+    /// A pool whose pixels come from the steps before it, unless someone looks at the map between.
+    pub(crate) is_done: bool,
+}
+
+/// Where a convolution's pixels go that are pooled, two by two rows and columns, as they are made. Tiles begin in even rows and
+/// columns, so that none has a part of another's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pooled {
+    /// The pool's output map.
+    pub(crate) target: Buffer,
+    /// Buffer row of the step's first pooled row.
+    pub(crate) target_row: usize,
+    /// Pooled rows.
+    pub(crate) n_rows: usize,
+    /// As for the step.
+    pub(crate) pad_above: bool,
+    /// As for the step.
     pub(crate) pad_below: bool,
 }
 
@@ -133,13 +161,6 @@ fn rows_needed(layer: &Layer<'_>, first: usize, end: usize) -> (usize, usize) {
 /// Whether the layer reads a pixel of padding around its input.
 fn halo(layer: &Layer<'_>) -> usize {
     usize::from(matches!(layer.op, LayerOp::Conv { kernel: 3, .. }))
-}
-
-fn weight_bytes(layer: &Layer<'_>) -> usize {
-    match layer.op {
-        LayerOp::Conv { linear, .. } | LayerOp::Dense(linear) => linear.weights.len(),
-        _ => 0,
-    }
 }
 
 /// The map between `before` and `after`, whole.
@@ -241,6 +262,8 @@ fn walk(
                 keep,
                 pad_above: pad == 1 && first == 0,
                 pad_below: pad == 1 && end == height(i),
+                pooled: None,
+                is_done: false,
             });
             produced[i] = end;
         }
@@ -265,65 +288,6 @@ fn tilings(
         Some(Tiling::new(sizes, layer, n_tiles, l2, n_threads))
     };
     layers.iter().zip(most_rows).enumerate().map(tiling).collect()
-}
-
-/// Bytes of the largest copy in blocks that a block makes of an input, with at most so many rows a step.
-pub(crate) fn copies(layers: &[Layer<'_>], first_layer: usize, most_rows: &[usize]) -> usize {
-    let of_layer = |(i, rows): (usize, &usize)| {
-        BlockMap::of(&layers[first_layer + i], first_layer + i).map_or(0, |map| map.bytes(*rows))
-    };
-    most_rows.iter().enumerate().map(of_layer).max().unwrap_or(0)
-}
-
-/// Bytes that one layer moves to and from memory for one picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    /// Weights, and a Winograd layer's values and sums.
-    pub(crate) weights: usize,
-    /// Its share of the maps.
-    pub(crate) maps: usize,
-}
-
-/// Bytes that each layer of a block moves to and from memory for one picture: their sum decides the block's band. `maps`
-/// are the bytes of the block's input and output, `copies` those of the largest input in blocks.
-pub(crate) fn traffic(
-    layers: &[Layer<'_>],
-    windows: &[Buffer],
-    tilings: &[Option<Tiling>],
-    (maps, copies): ([usize; 2], usize),
-    n_bands: usize,
-    l2: usize,
-) -> Vec<Traffic> {
-    let weights: usize = layers.iter().map(weight_bytes).sum();
-    let at_work =
-        windows.iter().map(Buffer::len).sum::<usize>() + maps.iter().sum::<usize>() / n_bands + copies;
-    let scratch = |t: &Tiling| if t.by_row { usize::MAX / 2 } else { t.at_work() };
-    let scratch = tilings.iter().flatten().map(scratch).max().unwrap_or(0);
-    let stay = weights + at_work + scratch <= l2;
-    // A Winograd layer reads its weights once a band of tiles, and by tap its values, too.
-    let read = |layer: &Layer<'_>, tiling: &Option<Tiling>| match tiling {
-        _ if stay => weight_bytes(layer),
-        Some(tiling) => {
-            let sizes = tiling.sizes;
-            let rows = (layer.output.height as usize).div_ceil(n_bands).next_multiple_of(sizes.tile);
-            tiling.traffic(sizes.n_tiles(rows, layer.output.width as usize), l2) * n_bands
-        }
-        None => weight_bytes(layer) * n_bands,
-    };
-    // Every value between two layers is written once and read once. The share of a band that does not fit goes
-    // to memory; half the cache is left to weights and to what else runs.
-    let over = at_work.saturating_sub(l2 / 2) as u128;
-    let between = |i: usize| {
-        let whole = windows.get(i).map_or(0, |w| layers[i].output.height as usize * w.pitch() * w.value_size);
-        (whole as u128 * over / at_work.max(1) as u128) as usize
-    };
-    let [input, output] = maps;
-    let of_layer = |(i, (layer, tiling)): (usize, (&Layer<'_>, &Option<Tiling>))| {
-        let first = if i == 0 { input } else { between(i - 1) };
-        let last = if i + 1 == layers.len() { output } else { between(i) };
-        Traffic { weights: read(layer, tiling), maps: first + last }
-    };
-    layers.iter().zip(tilings).enumerate().map(of_layer).collect()
 }
 
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit; `first` says that the first layer's weights are
@@ -386,6 +350,7 @@ pub(crate) fn plan(
         source = target;
     }
     place(&mut steps, &regions, layers, arena_bytes);
+    pool_tiles(&mut steps, layers, &all_tilings);
     picture.start = 0;
     let mut output = source;
     output.start = steps.last().map_or(0, |s| s.target.start);
@@ -429,6 +394,36 @@ fn place(
             let i = step.layer_idx - first_layers[k];
             step.source = if i == 0 { source } else { windows[i - 1] };
             step.target = windows.get(i).copied().unwrap_or(target);
+        }
+    }
+}
+
+/// Where tiles are pooled as they are made, tells the convolution's steps where to, and the pool's that they are done.
+fn pool_tiles(steps: &mut [Step], layers: &[Layer<'_>], tilings: &[Option<Tiling>]) {
+    for range in blocks(layers) {
+        let (Some(conv), pool) = (range.end.checked_sub(2), range.end - 1) else { continue };
+        let Some(target) = steps.iter().find(|step| step.layer_idx == pool).map(|step| step.target) else {
+            continue;
+        };
+        if !is_pooled(&layers[range.clone()], &tilings[range], target.value_size) {
+            continue;
+        }
+        let [height, n_rows] = [conv, pool].map(|i| layers[i].output.height as usize);
+        for step in steps.iter_mut() {
+            if step.layer_idx == pool {
+                step.is_done = true;
+            } else if step.layer_idx == conv {
+                let (first, end) = (step.first_row, step.first_row + step.n_rows);
+                // The last row may be half of a window: there the padding decides.
+                let (first, end) = (first / 2, if end == height { n_rows } else { end / 2 });
+                step.pooled = Some(Pooled {
+                    target,
+                    target_row: first + target.halo,
+                    n_rows: end - first,
+                    pad_above: target.halo == 1 && first == 0,
+                    pad_below: target.halo == 1 && end == n_rows,
+                });
+            }
         }
     }
 }

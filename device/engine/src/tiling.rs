@@ -5,8 +5,8 @@
 //!                                                         sums    [unit: group x batch][rows][columns][tiles][8]  i32
 //! by band   all taps' values of a band stay in the cache, and one unit's sums on each thread;
 //!           each group of 8 outputs reads its weights once a band
-//! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory;
-//!           bands are six times as large, and so weights are read once
+//! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory, but for
+//!           the last row's; bands are six times as large, and so weights are read once
 //! ```
 //!
 //! By band is for maps with many tiles, by row for those with many weights. Which moves less is computed, not measured.
@@ -87,7 +87,7 @@ pub(crate) struct Tiling {
 }
 
 /// What may be counted on of a cache: its sets do not fill evenly.
-fn room(l2: usize) -> usize {
+pub(crate) fn room(l2: usize) -> usize {
     l2 / 8 * 7
 }
 
@@ -109,14 +109,17 @@ impl Tiling {
         // values are made of, later those of one group, a line each.
         let stays = |per_tile: usize, beside: usize| room.saturating_sub(beside) / per_tile;
         let (line, unit) = (sizes.tile * sizes.tile * ALIGN, 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
-        let by_band = |pixels: usize, weights: usize| stays(whole.values_of(1) + pixels, weights + unit);
+        let by_band = |pixels: usize, weights: usize| stays(whole.values_a_tile() + pixels, weights + unit);
         let most = MAX_BYTES / (rows.values_of(1) + rows.sums_of(1));
         let by_row = |beside: usize| {
-            stays(rows.values_of(1) + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
+            stays(rows.values_a_tile() + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
         };
         // Whole batches, where that costs no weights: narrow ones load more of them a product.
         let whole_batches = |band: usize| if band < MAX_BATCH { band } else { band / MAX_BATCH * MAX_BATCH };
+        // A small one, where it is as good: it leaves room to what comes before and after. Some tasks for every thread.
+        let few = if n_threads <= 1 { MAX_BATCH } else { MAX_BATCH * TASKS_PER_THREAD * n_threads };
         let candidates = [
+            (few.min(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
             (whole_batches(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
             (by_band(whole.pixels_of(1).max(line), group), false),
             (by_row(rows.pixels_of(1)), true),
@@ -127,7 +130,8 @@ impl Tiling {
             of(n_tiles.div_ceil(n_bands).max(1), by_row)
         };
         let good = candidates.into_iter().filter(|(band, by_row)| *by_row || *band >= n_tiles.min(MAX_BATCH));
-        good.map(cut).min_by_key(|cut| cut.traffic(n_tiles, l2)).unwrap_or(whole)
+        let cost = |cut: &Self| (cut.traffic(n_tiles, l2), cut.at_work());
+        good.map(cut).min_by_key(cost).unwrap_or(whole)
     }
 
     /// Bytes to and from memory for `n_tiles` tiles, with a cache of `l2` bytes: weights, and what does not stay.
@@ -143,8 +147,20 @@ impl Tiling {
             let again = if stay { 0 } else { self.sizes.window * (input + 2 * values) };
             return weights * n_bands + 3 * self.sums_of(n_tiles) + again;
         }
-        let stay = weights + self.values_of(self.band) + self.sums_bytes() <= room(l2);
-        weights * if stay { 1 } else { n_bands }
+        weights * if self.weights_stay(l2) { 1 } else { n_bands }
+    }
+
+    /// Whether weights stay in a cache of `l2` bytes from band to band.
+    fn weights_stay(&self, l2: usize) -> bool {
+        !self.by_row && self.weight_bytes() + self.at_work() <= room(l2)
+    }
+
+    /// Bytes of a cache of `l2` bytes that are looked at again and again: what is looked at less often does not stay there.
+    pub(crate) fn busy(&self, l2: usize) -> usize {
+        if self.by_row {
+            return 0;
+        }
+        self.at_work() + self.weight_bytes() / if self.weights_stay(l2) { 1 } else { self.n_groups }
     }
 
     /// Bands of `n_tiles` tiles: (first tile, tiles).
@@ -203,7 +219,10 @@ impl Tiling {
     /// Sums of a task of a band of `n_tiles` in `n_batches` batches of at most `widest` tiles.
     pub(crate) fn task_len(&self, n_tiles: usize, n_batches: usize, widest: usize) -> usize {
         match self.by_row {
-            true => self.unit_len(n_tiles) * self.n_groups.div_ceil(self.parts(n_batches).0),
+            true => {
+                let kept = self.kept_len(n_tiles) * self.n_groups.div_ceil(self.parts(n_batches).0);
+                kept + self.unit_len(widest) - self.kept_len(widest)
+            }
             false => self.unit_len(widest),
         }
     }
@@ -245,13 +264,19 @@ impl Tiling {
         self.sizes.window * self.sizes.tile * widest * GROUP
     }
 
+    /// Sums that such a unit keeps by row, from one row of taps to the next: all but the last row's, which are in the place of
+    /// the next unit's. The last row takes the units from the last one to the first.
+    pub(crate) fn kept_len(&self, widest: usize) -> usize {
+        (self.sizes.window - 1) * self.sizes.tile * widest * GROUP
+    }
+
     fn n_taps(&self) -> usize {
         if self.by_row { self.sizes.window } else { self.sizes.taps() }
     }
 
-    /// Bytes of the sums of all groups.
+    /// Bytes of the sums of all groups, by row.
     fn sums_of(&self, n_tiles: usize) -> usize {
-        4 * self.unit_len(n_tiles) * self.n_groups
+        4 * self.kept_len(n_tiles) * self.n_groups
     }
 
     /// Bytes of the input pixels.
@@ -267,6 +292,11 @@ impl Tiling {
     /// Bytes of the values.
     fn values_of(&self, n_tiles: usize) -> usize {
         self.sizes.value * self.batch_len(n_tiles)
+    }
+
+    /// Bytes of a tile's values in a full batch.
+    fn values_a_tile(&self) -> usize {
+        self.values_of(MAX_BATCH).div_ceil(MAX_BATCH)
     }
 
     fn weight_bytes(&self) -> usize {

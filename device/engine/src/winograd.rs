@@ -4,7 +4,7 @@
 //! window   6x6 pixels, i8 NHWC ──── winograd_input ──► taps, i16: all 36 or some rows of 6
 //! batch    up to 12 tiles      ──── winograd_row ────► 4 column sums of a row of taps, i32     one group of 8 outputs
 //!            for each of 6 taps: [channels / 8][tiles][8] x [channels][8], then times A'
-//! tile     6 rows of 4 column sums ─ winograd_output ► 4x4 pixels, i8
+//! tiles    6 rows of 4 column sums ─ winograd_output ► 4x4 pixels, i8
 //! ```
 //!
 //! Matrices and arithmetic are `vgg_edge_blob::winograd`: everything is exact modulo 2^16 and 2^32, so results are equal on
@@ -81,23 +81,26 @@ pub struct WinogradRow<'a> {
     pub narrow: bool,
 }
 
-/// The column sums of one tile and one group of 8 output channels, and where its pixels go.
+/// The column sums of a run of tiles, neighbours in a row of tiles, and one group of 8 output channels, and where their pixels
+/// go.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradOutput<'a> {
-    /// Channel `o` of column `x` of the row `i` of taps is `sums[(4 * i + x) * column_stride + o]`.
+    /// Channel `o` of column `x` of tile `p` of the run at the row `i` of taps is
+    /// `sums[(4 * i + x) * column_stride + 8 * p + o]`.
     pub sums: &'a [i32],
     /// Values between columns.
     pub column_stride: usize,
     /// Biases of the group, zero-point correction inside. With them, accumulators are in [-2^25, 2^25): the writer
-    /// has proved it.
+    /// has proved it. What [`WinogradOutput::sums`] and biases give is 576 times an accumulator, and so a multiple of 64; of a file
+    /// in which it is none, pixels may differ from one kernel to the other.
     pub bias: &'a [i32; GROUP],
     /// The requantization of the group.
     pub requant: Requant<'a>,
-    /// The tile is without the rows of taps of [`CUT_TAPS`]; no more than 2 of its rows are in the map.
+    /// The tiles are without the rows of taps of [`CUT_TAPS`]; no more than 2 of their rows are in the map.
     pub short: bool,
-    /// Rows of the tile that are in the map, 1 to 4.
+    /// Rows of the tiles that are in the map, 1 to 4.
     pub n_rows: usize,
-    /// Columns of the tile that are in the map, 1 to 4.
+    /// Columns of the run that are in the map, 1 to `4 * MAX_BATCH`: 4 of each tile, fewer of the last.
     pub n_columns: usize,
     /// Pixel `(y, x)` becomes `words[y * row_stride + x * pixel_stride]`: 8 channels, i8, channel 0 in the lowest
     /// byte.
@@ -149,11 +152,14 @@ impl WinogradOutput<'_> {
     /// Checks every extent against its slice, as for [`WinogradInput`].
     pub(crate) fn check(&self) {
         let Self { n_rows, n_columns, row_stride, pixel_stride, .. } = *self;
-        let inside = |n: usize| (1..=TILE).contains(&n);
-        let side = "expected 1 to 4 a side";
-        assert!(inside(n_rows) && inside(n_columns), "tile of {n_rows}x{n_columns}, {side}");
+        assert!(
+            (1..=TILE).contains(&n_rows) && (1..=MAX_BATCH * TILE).contains(&n_columns),
+            "tiles of {n_rows}x{n_columns}, expected 1 to {TILE} rows and 1 to {} columns",
+            MAX_BATCH * TILE
+        );
         assert!(!self.short || n_rows <= 2, "short tile of {n_rows} rows, expected 1 or 2");
-        let end = (WINDOW * TILE - 1).checked_mul(self.column_stride).and_then(|n| n.checked_add(GROUP));
+        let end = (WINDOW * TILE - 1).checked_mul(self.column_stride);
+        let end = end.and_then(|n| n.checked_add(n_columns.div_ceil(TILE) * GROUP));
         check_end("sums", self.sums.len(), end);
         let last_row = (n_rows - 1).checked_mul(row_stride);
         let last_column = (n_columns - 1).checked_mul(pixel_stride);

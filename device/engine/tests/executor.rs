@@ -68,6 +68,16 @@ fn networks() -> Vec<(&'static str, Shape, Vec<Part>)> {
             vec![conv(8, 1), pool(2, valid, 1), conv(8, 2), Part::Gap],
         ),
         (
+            "odd sides, valid pool, more channels than behind a map",
+            shape(13, 11, 3),
+            vec![conv(8, 1), conv(136, 1), pool(2, valid, 1), Part::Gap],
+        ),
+        (
+            "odd sides, same pool, padding behind it",
+            shape(11, 13, 3),
+            vec![conv(8, 1), conv(136, 1), pool(2, same, 1), conv(8, 2), pool(2, same, 2), Part::Gap],
+        ),
+        (
             "odd sides, same pool keeps it",
             shape(13, 7, 4),
             vec![conv(8, 1), pool(2, same, 1), conv(8, 2), Part::Gap, Part::Dense { units: 2 }],
@@ -171,6 +181,49 @@ fn int8_equals_plain_loops() {
 #[test]
 fn int8_winograd_equals_plain_loops() {
     check(Scheme::Int8, winograd_twin, int8_logits);
+}
+
+/// Pools are done with the tiles before them, unless someone looks at the map between: then every layer's values are those of
+/// the definition, and the logits stay.
+#[test]
+fn who_looks_at_maps_sees_those_before_pools() {
+    let input = Shape { height: 27, width: 21, channels: 3 };
+    let parts = [conv(16, 1), conv(72, 1), pool(2, Padding::Same, 1), conv(8, 2), pool(2, Padding::Valid, 2)];
+    let direct = model(&mut Random(SEED), Scheme::Int8, input, &parts);
+    let picture: Vec<u8> = (0..input.len()).map(|i| (i * 89 % 256) as u8).collect();
+    let bytes = blob_bytes(&winograd_twin(direct));
+    let blob = Blob::parse(bytes.as_slice()).unwrap();
+    let shapes: Vec<Shape> = blob.layers().map(|layer| layer.output).collect();
+    for kernel in kernels::available() {
+        for l2_bytes in [1, 100 << 10, 1 << 20] {
+            let options = Options { l2_bytes, ..Options::default() };
+            let mut engine = Engine::new(&blob, kernel, &Serial, options).unwrap();
+            let features = engine.run(&picture).unwrap().to_vec();
+            let mut maps: Vec<Vec<f32>> = vec![Vec::new(); parts.len()];
+            let visited = engine
+                .run_visiting(&picture, |layer_idx, _, values| maps[layer_idx].extend_from_slice(values))
+                .unwrap()
+                .to_vec();
+            assert_eq!(visited, features, "{}, L2 {l2_bytes}", kernel.name());
+            for (conv, pool) in [(1, 2), (3, 4)] {
+                let ([before, after], channels) =
+                    ([shapes[conv], shapes[pool]], shapes[pool].channels as usize);
+                let value = |y: u32, x: u32, c: usize| {
+                    let (y, x) = (y.min(before.height - 1), x.min(before.width - 1));
+                    maps[conv][(y * before.width + x) as usize * channels + c]
+                };
+                let places = (0..after.height).flat_map(|y| (0..after.width).map(move |x| (y, x)));
+                let expected: Vec<f32> = places
+                    .flat_map(|(y, x)| (0..channels).map(move |c| (2 * y, 2 * x, c)))
+                    .map(|(y, x, c)| {
+                        let right = value(y, x + 1, c).max(value(y + 1, x + 1, c));
+                        value(y, x, c).max(value(y + 1, x, c)).max(right)
+                    })
+                    .collect();
+                assert_eq!(maps[pool], expected, "{}, L2 {l2_bytes}, layer {pool}", kernel.name());
+            }
+        }
+    }
 }
 
 /// The same networks with 4-bit weights in every dense layer, the last one included.

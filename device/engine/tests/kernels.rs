@@ -559,6 +559,8 @@ fn kernels_md_describes_these_files() {
         ("neon_fp16_winograd16.rs", include_str!("../src/kernels/neon_fp16_winograd16.rs")),
         ("neon_winograd.rs", include_str!("../src/kernels/neon_winograd.rs")),
         ("neon_winograd_row.rs", include_str!("../src/kernels/neon_winograd_row.rs")),
+        ("neon_winograd_in_order.rs", include_str!("../src/kernels/neon_winograd_in_order.rs")),
+        ("neon_winograd_output.rs", include_str!("../src/kernels/neon_winograd_output.rs")),
         ("neon_s4.rs", include_str!("../src/kernels/neon_s4.rs")),
         ("dotprod_s4.rs", include_str!("../src/kernels/dotprod_s4.rs")),
         ("avx2_s4.rs", include_str!("../src/kernels/avx2_s4.rs")),

@@ -305,9 +305,11 @@ fn row_extremes_wrap() {
     }
 }
 
-/// A tile of sums, and what its pixels are made with.
+/// A run of tiles of sums, and what its pixels are made with.
 struct Tile {
+    /// Multiples of 64, as the 576 times an accumulator that a pixel's sum is.
     sums: Vec<i32>,
+    /// 8 times the tiles.
     column_stride: usize,
     bias: [i32; GROUP],
     multiplier: [i32; GROUP],
@@ -321,15 +323,16 @@ struct Tile {
 impl Tile {
     fn new(r: &mut Random) -> Self {
         let column_stride = GROUP * r.range(1, 12) as usize;
+        let shifts = [(14, 20), (14, 18), (1, 18), (0, 31)][r.range(0, 3) as usize];
         Self {
-            sums: (0..23 * column_stride + GROUP).map(|_| r.next() as i32).collect(),
+            sums: (0..24 * column_stride).map(|_| r.next() as i32 & !63).collect(),
             column_stride,
             bias: core::array::from_fn(|_| r.next() as i32),
             multiplier: core::array::from_fn(|_| r.range(1 << 30, (1 << 31) - 1) as i32),
-            shift: core::array::from_fn(|_| r.range(14, 20) as i32),
+            shift: core::array::from_fn(|_| r.range(shifts.0, shifts.1) as i32),
             zero_point: r.range(-128, 127) as i8,
             short: false,
-            row_stride: 4 * 9 + r.range(0, 9) as usize,
+            row_stride: MAX_BATCH * TILE * 9 + r.range(0, 9) as usize,
             pixel_stride: r.range(1, 9) as usize,
         }
     }
@@ -358,11 +361,12 @@ impl Tile {
 
     fn check(&self) {
         let rows = if self.short { 1..=2 } else { 1..=TILE };
-        for (n_rows, n_columns) in rows.flat_map(|y| (1..=TILE).map(move |x| (y, x))) {
+        let columns = self.column_stride / GROUP * TILE;
+        for (n_rows, n_columns) in rows.flat_map(|y| (1..=columns).map(move |x| (y, x))) {
             let expected = self.pixels(scalar(), n_rows, n_columns);
             assert_eq!(expected[expected.len() - 1], CANARY);
             for kernel in available().filter(|kernel| !self.short || kernel.has_cut_tiles()) {
-                let what = format!("tile of {n_rows}x{n_columns}, short {}", self.short);
+                let what = format!("tiles of {n_rows}x{n_columns}, short {}", self.short);
                 same(kernel, &what, &self.pixels(kernel, n_rows, n_columns), &expected);
             }
         }
@@ -418,10 +422,46 @@ fn output_every_part_of_a_tile() {
     }
 }
 
+/// Every kernel's rounding is the specification's, with accumulators up to the limits and any shift.
+#[test]
+fn output_is_the_requantization() {
+    let r = &mut random();
+    let mut tile = Tile::new(r);
+    tile.bias.fill(0);
+    let ends = [-LIMIT, 1 - LIMIT, -129, -128, -1, 0, 1, 127, 128, LIMIT - 2, LIMIT - 1];
+    for i in 0..2000 {
+        let (multiplier, shift) =
+            (r.range(1 << 30, (1 << 31) - 1), r.range(0, if i % 2 == 0 { 18 } else { 31 }));
+        tile.multiplier.fill(if i % 5 == 0 { i32::MAX } else { multiplier as i32 });
+        tile.shift.fill(shift as i32);
+        tile.zero_point = [-128, -1, 0, 127, r.range(-128, 127) as i8][i % 5];
+        // The last ones are where rounding turns: half a step more or less.
+        let near = |r: &mut Random| (r.range(-200, 200) << shift) + (1 << shift >> 1) + r.range(-2, 2);
+        let acc: [i64; GROUP] = core::array::from_fn(|o| match o {
+            0..3 => ends[r.range(0, 10) as usize],
+            3 => r.range(-LIMIT, LIMIT - 1),
+            _ => near(r).clamp(-LIMIT, LIMIT - 1),
+        });
+        tile.sums.fill(0);
+        for (o, acc) in acc.iter().enumerate() {
+            (4..8).for_each(|column| tile.sums[column * tile.column_stride + o] = (576 * acc) as i32);
+        }
+        for kernel in available() {
+            let words = tile.pixels(kernel, 2, 4);
+            for (o, &acc) in acc.iter().enumerate() {
+                let expected = requantize(acc as i32, tile.multiplier[o], tile.shift[o], tile.zero_point);
+                let found = (words[tile.row_stride + tile.pixel_stride] >> (8 * o)) as i8;
+                let how = (acc, tile.multiplier[o], tile.shift[o], tile.zero_point);
+                assert_eq!(found, expected, "{}: {how:?}", kernel.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn output_extremes() {
     let r = &mut random();
-    for sum in [i32::MIN, -1, 0, 1, i32::MAX] {
+    for sum in [i32::MIN, -64, 0, 64, i32::MAX - 63] {
         for (multiplier, shift) in [(0, 0), (i32::MAX, 0), (1 << 30, 31), (i32::MAX, 31), (1, 1)] {
             for zero_point in [-128, 0, 127] {
                 let mut tile = Tile::new(r);
@@ -486,8 +526,10 @@ fn short_slices_and_bad_extents_panic() {
         (WinogradOutput { sums: &sums[1..], ..output }, "sums has 191"),
         (WinogradOutput { words: &words[1..], ..output }, "output has 15"),
         (WinogradOutput { short: true, ..output }, "short tile of 4 rows, expected 1 or 2"),
-        (WinogradOutput { n_rows: 5, ..output }, "tile of 5x4, expected 1 to 4 a side"),
-        (WinogradOutput { n_columns: 0, ..output }, "tile of 4x0"),
+        (WinogradOutput { n_rows: 5, ..output }, "tiles of 5x4, expected 1 to 4 rows and 1 to 48 columns"),
+        (WinogradOutput { n_columns: 0, ..output }, "tiles of 4x0"),
+        (WinogradOutput { n_columns: 49, ..output }, "tiles of 4x49"),
+        (WinogradOutput { n_columns: 5, ..output }, "sums has 192"),
         (WinogradOutput { row_stride: usize::MAX, ..output }, "output has"),
         (
             WinogradOutput { requant: Requant { shift: &[32; GROUP], ..requant }, ..output },

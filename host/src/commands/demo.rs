@@ -10,7 +10,7 @@ use vgg_edge_engine::topk::{softmax, top_k};
 
 use super::quantize::DEFAULT_METHOD;
 use super::{WeightsArgs, eval, human_bytes, labels, out};
-use crate::convert::{Conversion, engine};
+use crate::convert::{Conversion, Tuning, engine};
 use crate::eval::{Network, evaluate};
 use crate::pack;
 use crate::plan::Board;
@@ -65,6 +65,7 @@ impl DemoArgs {
             let conversion = Conversion {
                 scheme,
                 method: DEFAULT_METHOD,
+                tuning: Tuning::default(),
                 board: Board::generic(),
                 gate: None,
                 labels: labels.clone(),

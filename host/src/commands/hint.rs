@@ -3,6 +3,7 @@
 use super::deploy::FleetError;
 use crate::fetch::{FetchError, Problem};
 use crate::import::{self, ImportError, PickleProblem, TorchProblem};
+use crate::logs::LogsError;
 use crate::preprocess::PreprocessError;
 use crate::sign::SignError;
 use vgg_edge_blob::{BlobError, WriteError};
@@ -51,11 +52,24 @@ pub fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(WriteError::Overflow { .. }) = cause.downcast_ref() {
             return Some("this layer cannot be int8; use `--scheme f16`".to_owned());
         }
-        if let Some(crate::logs::LogsError::NoMessages { .. }) = cause.downcast_ref() {
-            return Some("pass the unstripped program: `--elf target/board/classify.debug`".to_owned());
+        if let Some(error) = cause.downcast_ref() {
+            return Some(logs_hint(error).to_owned());
         }
         None
     })
+}
+
+fn logs_hint(error: &LogsError) -> &'static str {
+    match error {
+        LogsError::NoMessages { .. } => "pass the unstripped program: `--elf target/board/classify.debug`",
+        LogsError::WrongBuild { .. } => {
+            "pass the unstripped program of that build with `--elf`, or build and deploy the program again"
+        }
+        LogsError::UnknownBuild { .. } => {
+            "if this is the program that wrote it, decode it with `--any-build`; other messages would be wrong"
+        }
+        LogsError::Service { .. } => "name the log with `--path`, or the service with `--unit`",
+    }
 }
 
 fn import_hint(problem: &import::Problem) -> Option<&'static str> {

@@ -9,12 +9,12 @@ use vgg_edge_blob::Scheme;
 
 use super::{PreprocessArgs, WeightsArgs, human_bytes, labels, out, out_text};
 use crate::calibrate::{self, Method};
-use crate::convert::Conversion;
+use crate::convert::{Conversion, Tuning};
 use crate::gate::Gate;
 use crate::pack;
 use crate::plan::{BOARDS, Board};
 use crate::progress::Progress;
-use crate::quantize::INT4_FROM;
+use crate::quantize::{INT4_FROM, Rounding};
 use crate::report;
 use crate::report::html::{Subject, shell};
 use crate::samples::Samples;
@@ -45,6 +45,15 @@ pub enum MethodArg {
     Auto,
 }
 
+/// How 8-bit weights are rounded.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoundingArg {
+    /// each to the nearest step
+    Nearest,
+    /// each error taken back by the weights behind, as far as the calibration pictures let them
+    Gptq,
+}
+
 /// Converts a trained network to a file for the board
 #[derive(Args, Clone, Debug)]
 pub struct QuantizeArgs {
@@ -65,6 +74,15 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
+    /// How 8-bit weights are rounded (int8) [default: gptq]
+    #[arg(long, value_enum)]
+    pub rounding: Option<RoundingArg>,
+    /// Leave channels as large as they are, instead of evening them out between layers (int8)
+    #[arg(long)]
+    pub no_equalize: bool,
+    /// Leave biases as they are, instead of correcting them for what rounding shifts (int8)
+    #[arg(long)]
+    pub no_bias_correction: bool,
     /// Board that each layer's algorithm is chosen for; the blob runs everywhere and gives the same results there
     #[arg(long, value_name = "BOARD", value_parser = board, default_value = "generic", hide_possible_values = true)]
     pub board: &'static Board,
@@ -119,6 +137,20 @@ impl QuantizeArgs {
         }
     }
 
+    fn tuning(&self, scheme: Scheme) -> anyhow::Result<Tuning> {
+        let given = self.rounding.is_some() || self.no_equalize || self.no_bias_correction;
+        ensure!(
+            scheme.is_int8() || !given,
+            "--rounding, --no-equalize and --no-bias-correction go with --scheme int8 and int8-fc4"
+        );
+        let rounding = match self.rounding {
+            Some(RoundingArg::Nearest) => Rounding::Nearest,
+            Some(RoundingArg::Gptq) => Rounding::Gptq,
+            None => Rounding::default(),
+        };
+        Ok(Tuning { rounding, equalize: !self.no_equalize, correct_bias: !self.no_bias_correction })
+    }
+
     fn check_gate(&self, scheme: Scheme) -> anyhow::Result<()> {
         if let Some(max_drop) = self.max_drop {
             ensure!(
@@ -148,6 +180,7 @@ impl QuantizeArgs {
             scheme.is_int8() || (self.method.is_none() && self.percentile.is_none()),
             "--method and --percentile go with --scheme int8 and int8-fc4"
         );
+        let tuning = self.tuning(scheme)?;
         self.check_gate(scheme)?;
         ensure!(
             self.report.as_ref() != Some(&self.output),
@@ -195,7 +228,7 @@ impl QuantizeArgs {
                 eprintln!("warning: {doubt}");
             }
         }
-        let conversion = Conversion { scheme, method, board: self.board, gate, labels };
+        let conversion = Conversion { scheme, method, tuning, board: self.board, gate, labels };
         let converted = conversion.run_int4_from(self.int4_from, graph, &rule, &samples, progress)?;
         pack::save(converted.bytes.as_slice(), &self.output)?;
         if let Some(path) = &self.report {
@@ -213,7 +246,10 @@ impl QuantizeArgs {
                 gate_labelled: self.data.is_some(),
                 command: shell(std::env::args_os().map(|word| word.to_string_lossy().into_owned())),
             };
-            pack::save(subject.page(progress).context("report")?.as_bytes(), path)?;
+            let saved =
+                || format!("the model is complete in {}, but there is no report", self.output.display());
+            let page = subject.page(progress).with_context(saved)?;
+            pack::save(page.as_bytes(), path).with_context(saved)?;
         }
 
         for layer in &converted.unproved {
@@ -225,6 +261,9 @@ impl QuantizeArgs {
         out(format_args!("scheme     {}", figures.scheme))?;
         if let Some(method) = &figures.method {
             out(format_args!("ranges     {method}"))?;
+        }
+        if let Some(tuning) = &figures.tuning {
+            out(format_args!("weights    {tuning}"))?;
         }
         if let (Some(agreement), Some(kl)) = (figures.agreement, figures.mean_kl) {
             out(format_args!(

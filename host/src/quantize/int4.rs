@@ -5,14 +5,8 @@
 //! acc      bias + sum over g of scale[g][o] * sum of q * x      one step is in_scale * base[o]
 //! ```
 //!
-//! Rounding is GPTQ's (E. Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-//! Transformers", 2022): inputs in order, and what rounding a weight changes in the outputs of the calibration pictures is
-//! taken back by the weights behind it, as far as the inputs' second moments `H` let them. With `H = R R'`, `R` upper, and
-//! `U` the inverse of `R`:
-//!
-//! ```text
-//! for input j:   q[j] = round(w[j] / step)     e = (w[j] - step * q[j]) / U[j][j]     w[k] -= e * U[j][k]   for k > j
-//! ```
+//! Rounding is GPTQ's (`gptq.rs`): inputs in order, and what rounding a weight changes in the outputs of the calibration pictures is
+//! taken back by the weights behind it, as far as the inputs' second moments `H` let them.
 //!
 //! `H` is taken block by block of [`BLOCK`] inputs, and a multiple of its mean, the *damping*, is added to its diagonal: a
 //! convolutional network's first dense layer has more inputs than there are pictures to know all their moments by. How much
@@ -30,6 +24,7 @@ use vgg_edge_blob::{NewLinear, NewWeights, Quantization, S8Layout};
 
 use super::QuantizeError;
 use super::fold::OhwiWeights;
+use super::gptq::{self, dot, inverse_factor};
 
 /// Dense layers of so many weights take 4 bits: below, an int8 layer is a small part of the file.
 pub const FROM: usize = 1 << 20;
@@ -329,34 +324,11 @@ impl Dense<'_> {
                 let scale = group_scale(&w[group.clone()], &importance[group.clone()], base);
                 let step = f32::from(scale) * base;
                 rounded.scales.push(scale);
-                for j in group.clone() {
-                    let q = (w[j] / step).round_ties_even().clamp(-8.0, 7.0);
-                    rounded.weights.push(q as i8);
-                    let Some(row) = upper.get(j * n..(j + 1) * n) else { continue };
-                    let error = (w[j] - q * step) / row[j];
-                    for (w, u) in w[j + 1..].iter_mut().zip(&row[j + 1..]) {
-                        *w -= error * u;
-                    }
-                }
+                gptq::round(&mut w, &upper, group.clone(), step, [-8.0, 7.0], &mut rounded.weights);
             }
         }
         rounded
     }
-}
-
-/// Sum of products, in eight chains: the same order whatever the machine.
-fn dot<T: Copy + Into<f64>>(a: &[T], b: &[T]) -> f64 {
-    let (mut sums, mut rest) = ([0f64; 8], 0f64);
-    let (a, b) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    for (a, b) in a.0.iter().zip(b.0) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += (*a).into() * (*b).into();
-        }
-    }
-    for (a, b) in a.1.iter().zip(b.1) {
-        rest += (*a).into() * (*b).into();
-    }
-    sums.iter().sum::<f64>() + rest
 }
 
 /// The scale with the least weighted error over a group.
@@ -375,37 +347,6 @@ fn group_scale(weights: &[f32], importance: &[f32], base: f32) -> u8 {
     best.map_or(1, |(_, scale)| scale as u8)
 }
 
-/// `U`, upper, with `U' U` the inverse of the positive definite `h`, `n` rows of `n`: the inverse of `R` with `h = R R'`.
-fn inverse_factor(h: Vec<f64>, n: usize) -> Vec<f32> {
-    // R takes the place of the upper triangle, from the last column to the first.
-    let mut r = h;
-    for j in (0..n).rev() {
-        let own = &r[j * n..(j + 1) * n];
-        let diagonal = (own[j] - dot(&own[j + 1..], &own[j + 1..])).max(f64::MIN_POSITIVE).sqrt();
-        let behind = own[j + 1..].to_vec();
-        r[j * n + j] = diagonal;
-        for i in 0..j {
-            let row = &mut r[i * n..(i + 1) * n];
-            row[j] = (row[j] - dot(&row[j + 1..], &behind)) / diagonal;
-        }
-    }
-    let mut u = vec![0f64; n * n];
-    for i in (0..n).rev() {
-        let (above, below) = u.split_at_mut((i + 1) * n);
-        let row = &mut above[i * n..];
-        for k in i + 1..n {
-            let factor = r[i * n + k];
-            let behind = &below[(k - i - 1) * n..(k - i) * n];
-            for (u, b) in row[k..].iter_mut().zip(&behind[k..]) {
-                *u -= factor * b;
-            }
-        }
-        row[i] = 1.0;
-        row[i..].iter_mut().for_each(|u| *u /= r[i * n + i]);
-    }
-    u.into_iter().map(|u| u as f32).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,27 +358,6 @@ mod tests {
                 (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
             })
             .collect()
-    }
-
-    #[test]
-    fn the_factor_is_that_of_the_inverse() {
-        let (n, mut state) = (7, 1);
-        let x = numbers(n * 20, &mut state);
-        let mut h = vec![0f64; n * n];
-        for (i, h) in h.iter_mut().enumerate() {
-            let product = |p: &[f32]| f64::from(p[i / n]) * f64::from(p[i % n]);
-            *h = x.chunks_exact(n).map(product).sum::<f64>() + if i / n == i % n { 0.1 } else { 0.0 };
-        }
-        let u: Vec<f64> = inverse_factor(h.clone(), n).into_iter().map(f64::from).collect();
-        for i in 0..n {
-            assert!((0..i).all(|j| u[i * n + j] == 0.0), "row {i}");
-            for j in 0..n {
-                // (U' U) h = 1
-                let inverse = |k: usize| (0..n).map(|l| u[l * n + i] * u[l * n + k]).sum::<f64>();
-                let found: f64 = (0..n).map(|k| inverse(k) * h[k * n + j]).sum();
-                assert!((found - f64::from(i == j)).abs() < 1e-4, "{i}, {j}: {found}");
-            }
-        }
     }
 
     /// Sum of squared errors of the outputs over all pictures, and of the outputs themselves.

@@ -1,7 +1,7 @@
 //! int8: symmetric weights per output channel, 8-bit activations per map, i32 accumulators, fixed point.
 //!
 //! ```text
-//! weight      w = round(real / s_w[o])                 in [-127, 127], s_w[o] = max|real| / 127
+//! weight      w = real / s_w[o], rounded (rounding.rs)  in [-127, 127], s_w[o] = max|real| / 127
 //! activation  x = round(real / s_x) + zp               in [-128, 127], zp = -128 behind a ReLU
 //! bias        b = round((real + correction) / (s_in * s_w[o])) - zp_in * sum(w)
 //! output      requantize(acc, s_in * s_w[o] / s_out)   the scale is < 1
@@ -85,6 +85,8 @@ pub(super) struct Linear<'a> {
     pub(super) scales: &'a [f64],
     /// The map it takes.
     pub(super) input: Quantization,
+    /// Weights in steps of their outputs' scales, OHWI.
+    pub(super) rounded: Vec<i8>,
 }
 
 impl Linear<'_> {
@@ -97,25 +99,23 @@ impl Linear<'_> {
     /// # Errors
     /// [`QuantizeError::Scale`] when a step is not representable.
     pub(super) fn quantize(
-        &self,
+        self,
         out: Option<Quantization>,
         relu: bool,
         pad: [i8; 4],
         mean: &dyn Fn(usize) -> f64,
     ) -> Result<NewLinear, QuantizeError> {
-        let Self { name, layer, scales, input } = *self;
+        let Self { name, layer, scales, input, rounded: weights } = self;
         let outputs = layer.bias.len();
         let per_output = (layer.weights.len() / outputs.max(1)).max(1);
         let means: Vec<f64> = (0..per_output).map(mean).collect();
-        let mut weights = Vec::with_capacity(layer.weights.len());
         let mut params = vec![S8Params::default(); outputs.div_ceil(GROUP)];
-        for (o, filter) in layer.weights.chunks_exact(per_output).enumerate() {
+        let filters = layer.weights.chunks_exact(per_output).zip(weights.chunks_exact(per_output));
+        for (o, (filter, rounded)) in filters.enumerate() {
             let (mut sum, mut shifted) = (0i64, 0f64);
-            for (w, mean) in filter.iter().zip(&means) {
-                let q = (f64::from(*w) / scales[o]).round().clamp(-127.0, 127.0);
-                shifted += (f64::from(*w) - q * scales[o]) * mean;
-                sum += q as i64;
-                weights.push(q as i8);
+            for ((w, q), mean) in filter.iter().zip(rounded).zip(&means) {
+                shifted += (f64::from(*w) - f64::from(*q) * scales[o]) * mean;
+                sum += i64::from(*q);
             }
             let acc_scale = f64::from(input.scale) * scales[o];
             let real_bias = f64::from(layer.bias[o]) + shifted;
@@ -152,6 +152,7 @@ pub(super) fn average(
 
 #[cfg(test)]
 mod tests {
+    use super::super::rounding::nearest;
     use super::*;
 
     #[test]
@@ -168,7 +169,8 @@ mod tests {
         let scales = weight_scales(&layer, 0.01);
         let out = widened(activation(Range { min: 0.0, max: 1000.0 }, true), 0.01, &scales);
         let input = Quantization { scale: 0.01, zero_point: -128 };
-        let linear = Linear { name: "l", layer: &layer, scales: &scales, input };
+        let rounded = nearest(&layer, &scales);
+        let linear = Linear { name: "l", layer: &layer, scales: &scales, input, rounded };
         let linear = linear.quantize(Some(out), true, [0; 4], &|_| 0.0).unwrap();
         let NewWeights::S8(weights, params) = linear.weights else { panic!("int8") };
         assert_eq!((weights, params[0].bias[0]), (vec![0, 0], 1 << 27));
@@ -179,7 +181,8 @@ mod tests {
         let layer = OhwiWeights { weights: vec![1.0], bias: vec![0.0] };
         let scales = weight_scales(&layer, 1.0);
         let out = widened(activation(Range { min: 0.0, max: 1e-6 }, true), 1.0, &scales);
-        let linear = Linear { name: "l", layer: &layer, scales: &scales, input: PICTURE };
+        let rounded = nearest(&layer, &scales);
+        let linear = Linear { name: "l", layer: &layer, scales: &scales, input: PICTURE, rounded };
         assert!(linear.quantize(Some(out), true, [0; 4], &|_| 0.0).is_ok());
     }
 }

@@ -4,26 +4,31 @@
 //! Graph ─► lower (fuse) ─► fold (preprocessing into the first layer) ─► int8 | f16 ─► NewModel
 //! ```
 
+mod equalize;
 mod f16;
 mod fold;
+mod gptq;
 mod int4;
 mod int8;
 mod lower;
 mod real;
+mod rounding;
 mod winograd8;
 
 use vgg_edge_blob::{
     Algorithm, NewLayer, NewModel, NewOp, Padding, Preprocess, Quantization, Scheme, Shape as BlobShape,
 };
 
+pub use equalize::{Exponents, Factors, equalize, exponents};
 pub use fold::OhwiWeights;
 pub use int4::FROM as INT4_FROM;
 pub use int8::Rounded;
 pub use lower::{Fused, FusedOp, LowerError, lower};
 pub(crate) use real::{Real, real};
+pub use rounding::Rounding;
 pub use winograd8::{QuantizedTaps, Winograd8};
 
-use crate::calibrate::{Calibration, Method};
+use crate::calibrate::{Calibration, Method, Moments};
 use crate::graph::{self, Graph, GraphError};
 use crate::plan::{self, Board, Conv};
 use crate::preprocess::Preprocess as Rule;
@@ -92,17 +97,19 @@ pub fn absorb_input(graph: Graph, rule: Rule) -> Result<(Graph, Rule), GraphErro
     Ok((Graph::new(name, input, layers)?, whole))
 }
 
-/// Quantizes to int8 with the ranges that `method` takes from `calibration`.
-///
-/// # Errors
-/// [`QuantizeError`].
-pub fn to_int8(
-    graph: &Graph,
-    rule: &Preprocess,
-    calibration: &Calibration,
-    method: Method,
-) -> Result<NewModel, QuantizeError> {
-    to_int8_fc4(graph, rule, calibration, method, usize::MAX)
+/// How a graph becomes int8.
+#[derive(Clone, Copy)]
+pub struct Int8<'a> {
+    /// What its layers put out.
+    pub calibration: &'a Calibration,
+    /// How ranges are chosen.
+    pub method: Method,
+    /// Dense layers of so many weights take 4 bits, but for the last; `usize::MAX` for none.
+    pub int4_from: usize,
+    /// Of the inputs of each layer that [`lower`] gives; a layer without is rounded to nearest.
+    pub moments: &'a [Option<Moments>],
+    /// Whether biases take back what rounding the weights shifts on average.
+    pub correct_bias: bool,
 }
 
 /// Whether layer `i` of `fused` takes 4 bits: a dense layer of at least `from` weights, neither the first nor the last.
@@ -114,23 +121,23 @@ fn is_int4(fused: &[Fused<'_>], i: usize, from: usize) -> bool {
     i > 0 && i + 1 < fused.len() && weights(&fused[i].op) >= from.max(1)
 }
 
-/// Layers of the graph whose output layers with 4-bit weights read: what calibration must keep for [`to_int8_fc4`].
+/// Layers of the graph whose output layers with 4-bit weights read: what calibration must keep for [`to_int8`].
 pub fn inputs_of_int4(fused: &[Fused<'_>], from: usize) -> Vec<usize> {
     (0..fused.len()).filter(|i| is_int4(fused, *i, from)).map(|i| fused[i - 1].layer_idx).collect()
 }
 
-/// As [`to_int8`], with 4-bit weights in dense layers of at least `from` weights, but for the last layer. A blob without such
-/// a layer is int8.
+/// Which layers take 8-bit weights.
+pub(crate) fn is_int8(fused: &[Fused<'_>], i: usize, int4_from: usize) -> bool {
+    let linear = matches!(fused[i].op, FusedOp::Conv { .. } | FusedOp::Dense { .. });
+    linear && !is_int4(fused, i, int4_from)
+}
+
+/// Quantizes to int8, with 4-bit weights in large dense layers if that is wanted. A blob without such a layer is int8.
 ///
 /// # Errors
 /// [`QuantizeError`].
-pub fn to_int8_fc4(
-    graph: &Graph,
-    rule: &Preprocess,
-    calibration: &Calibration,
-    method: Method,
-    from: usize,
-) -> Result<NewModel, QuantizeError> {
+pub fn to_int8(graph: &Graph, rule: &Preprocess, how: &Int8<'_>) -> Result<NewModel, QuantizeError> {
+    let Int8 { calibration, method, int4_from: from, moments, correct_bias } = *how;
     let fused = lower(graph)?;
     let mut quant = int8::PICTURE;
     let mut inputs = calibration.picture_means();
@@ -158,8 +165,8 @@ pub fn to_int8_fc4(
                 let pad =
                     if i == 0 { fold::padding(rule, f.input.channels()) } else { [quant.zero_point; 4] };
                 let target = (!gives_logits).then_some(out);
-                let linear = int8::Linear { name: f.name, layer: &weights, scales: &scales, input: quant };
                 let mean = |i: usize| match f.op {
+                    _ if !correct_bias => 0.0,
                     FusedOp::Conv { .. } => inputs.channel(i % f.input.channels()),
                     _ => inputs.value(i),
                 };
@@ -174,6 +181,12 @@ pub fn to_int8_fc4(
                     };
                     dense.quantize(target, relu, &mean)?
                 } else {
+                    let rounded = match moments.get(i).and_then(Option::as_ref) {
+                        Some(moments) => rounding::optimal(&weights, &scales, moments),
+                        None => rounding::nearest(&weights, &scales),
+                    };
+                    let (name, layer, scales) = (f.name, &weights, &scales[..]);
+                    let linear = int8::Linear { name, layer, scales, input: quant, rounded };
                     linear.quantize(target, relu, pad, &mean)?
                 };
                 if gives_logits {
@@ -237,6 +250,11 @@ pub fn to_f16(
         });
     }
     Ok(model(graph, rule, Scheme::F16, layers))
+}
+
+/// What stands for 0 around the picture, as pixel values of its channels.
+pub(crate) fn picture_padding(rule: &Preprocess, channels: usize) -> [i16; 4] {
+    fold::padding(rule, channels).map(|v| i16::from(v) + 128)
 }
 
 /// Real weights and bias of a layer behind the first, OHWI.

@@ -23,6 +23,19 @@ impl Sqnr {
         }
     }
 
+    /// As [`Sqnr::add`], with the values of each channel, the last axis, times its factor; none for all 1.
+    pub fn add_scaled(&mut self, reference: &[f32], found: &[f32], factors: &[f32]) {
+        if factors.is_empty() {
+            return self.add(reference, found);
+        }
+        for ((&r, &f), factor) in reference.iter().zip(found).zip(factors.iter().cycle()) {
+            let factor = f64::from(*factor);
+            let (r, d) = (factor * f64::from(r), factor * (f64::from(r) - f64::from(f)));
+            self.signal += r * r;
+            self.noise += d * d;
+        }
+    }
+
     /// Adds another sum.
     pub fn merge(&mut self, other: &Self) {
         self.signal += other.signal;

@@ -3,8 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::choose::{Coding, Size};
 use super::smooth::Smoother;
@@ -12,6 +11,8 @@ use crate::args::EngineArgs;
 
 /// The camera unless another is named.
 const DEVICE: &str = "/dev/video0";
+/// Heading of a camera's options, also among those of other commands.
+const CAMERA: &str = "Camera";
 /// Longest side of `--size`.
 const MOST_PIXELS: u32 = 16_384;
 
@@ -36,7 +37,7 @@ pub(crate) struct Camera {
     /// Stop after N observations
     #[arg(long, value_name = "N")]
     pub(super) count: Option<NonZeroUsize>,
-    /// Keep FILE the JPEG picture of the last observation; it is replaced as a whole
+    /// Keep the last observation's picture in FILE, as JPEG; it is replaced as a whole
     #[arg(long, value_name = "FILE")]
     pub(super) preview: Option<PathBuf>,
     /// Say on stderr what is loaded and which kernel runs
@@ -50,7 +51,6 @@ pub(crate) struct Camera {
 
 /// How a camera is watched. The caller sets `device` and `preview`, which are no options here.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Camera")]
 pub(crate) struct Settings {
     /// `/dev/video0`, or `file:PATH`.
     #[arg(skip)]
@@ -58,29 +58,29 @@ pub(crate) struct Settings {
     /// Whether observations carry a JPEG picture.
     #[arg(skip)]
     pub(crate) preview: bool,
-    /// Frames of this size, or the nearest above [default: the network's input size, or the nearest above]
-    #[arg(long, value_name = "WxH", value_parser = size)]
+    /// Frames of this size, or the nearest above [default: the network's input size or the nearest above]
+    #[arg(help_heading = CAMERA, long, value_name = "WxH", value_parser = size)]
     pub(crate) size: Option<Size>,
     /// Only this format [default: of the formats with the best size YUYV, then MJPEG]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(help_heading = CAMERA, long, value_name = "FORMAT")]
     pub(crate) format: Option<Coding>,
     /// Ask the camera for N frames a second; replay a file at this rate, as a camera does, instead of frame by frame
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(help_heading = CAMERA, long, value_name = "N", value_parser = rate)]
     pub(crate) capture_fps: Option<f32>,
     /// At most N observations a second, of the newest frame each time
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(help_heading = CAMERA, long, value_name = "N", value_parser = rate)]
     pub(crate) fps: Option<f32>,
     /// Show the mean of the classes' probabilities over the last N frames
-    #[arg(long, value_name = "N", default_value = "1", value_parser = Smoother::parse)]
+    #[arg(help_heading = CAMERA, long, value_name = "N", default_value = "1", value_parser = Smoother::parse)]
     pub(crate) smooth: Smoother,
     /// Turn frames clockwise, degrees
-    #[arg(long, value_name = "DEGREES", default_value = "0", value_parser = quarters())]
+    #[arg(help_heading = CAMERA, long, value_name = "DEGREES", default_value = "0", value_parser = quarters())]
     pub(crate) rotate: u8,
     /// Stop when there is no frame for so long; else a camera is waited for
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(help_heading = CAMERA, long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) give_up: Option<f32>,
     /// Begin a file anew at its end
-    #[arg(long)]
+    #[arg(help_heading = CAMERA, long)]
     pub(crate) repeat: bool,
 }
 

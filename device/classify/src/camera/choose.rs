@@ -64,7 +64,8 @@ pub(crate) fn choose(
     let sizes =
         offers.iter().filter(|(coding, _)| may(*coding)).map(|&(c, sizes)| (c, sizes.nearest(wanted)));
     sizes.filter(|(_, size)| size.0 > 0 && size.1 > 0).min_by_key(|&(coding, (width, height))| {
-        let area = i64::from(width) * i64::from(height);
+        // Of what a driver says, which may be anything.
+        let area = i128::from(width) * i128::from(height);
         let is_small = width < wanted.0 || height < wanted.1;
         (is_small, if is_small { -area } else { area }, coding)
     })

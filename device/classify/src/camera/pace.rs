@@ -21,7 +21,7 @@ pub(crate) struct Limit {
 impl Limit {
     /// At most `per_second`, which is positive; all when `None`.
     pub(crate) fn new(per_second: Option<f32>) -> Self {
-        let interval = per_second.map_or(Duration::ZERO, |fps| Duration::from_secs_f32(1.0 / fps));
+        let interval = per_second.map_or(Duration::ZERO, |fps| Duration::from_secs_f64(1.0 / f64::from(fps)));
         Self { interval, due: None }
     }
 

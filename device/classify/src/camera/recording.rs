@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Settings;
@@ -20,6 +20,7 @@ use super::frame::{Captured, Frame, Pixels};
 use super::mjpeg::Splitter;
 use super::source::{Next, Source};
 use super::yuv::Colours;
+use crate::picture;
 
 /// Names of pictures in a folder.
 const PICTURES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
@@ -90,7 +91,7 @@ impl Recording {
             description,
             is_live: is_pipe || settings.capture_fps.is_some(),
             repeat: settings.repeat,
-            interval: settings.capture_fps.map(|fps| Duration::from_secs_f32(1.0 / fps)),
+            interval: settings.capture_fps.map(|fps| Duration::from_secs_f64(1.0 / f64::from(fps))),
             due: Instant::now(),
             n_frames: 0,
         })
@@ -126,7 +127,7 @@ impl Source for Recording {
         false
     }
 
-    fn next(&mut self, spare: Vec<u8>, timeout: Duration) -> Result<Next> {
+    fn next(&mut self, _spare: Vec<u8>, timeout: Duration) -> Result<Next> {
         let now = Instant::now();
         if self.interval.is_some() && now < self.due {
             sleep((self.due - now).min(timeout));
@@ -138,7 +139,7 @@ impl Source for Recording {
             Frames::Folder { pictures, next } => match pictures.get(*next) {
                 Some(picture) => {
                     *next += 1;
-                    picture_of(picture, spare)
+                    picture_of(picture)
                 }
                 None => Next::End,
             },
@@ -176,11 +177,10 @@ fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-fn picture_of(path: &Path, mut bytes: Vec<u8>) -> Next {
-    bytes.clear();
-    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-        Ok(_) => Next::Frame(frame(bytes, Pixels::File)),
-        Err(error) => Next::Damaged(anyhow!(error).context(format!("cannot read {}", path.display()))),
+fn picture_of(path: &Path) -> Next {
+    match File::open(path).map_err(Error::from).and_then(picture::read) {
+        Ok(bytes) => Next::Frame(frame(bytes, Pixels::File)),
+        Err(error) => Next::Damaged(error.context(format!("cannot read {}", path.display()))),
     }
 }
 

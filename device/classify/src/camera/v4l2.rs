@@ -318,8 +318,16 @@ impl Device {
         if let Some(wanted) = wanted
             && parameters.capability & CAN_SET_RATE != 0
         {
-            (parameters.numerator, parameters.denominator) = (1000, (wanted * 1000.0).round() as u32);
-            self.update::<S_PARM, _>(&mut parameters)?;
+            let mut asked = parameters;
+            (asked.numerator, asked.denominator) = (1000, (wanted * 1000.0).round() as u32);
+            match self.update::<S_PARM, _>(&mut asked) {
+                // It stays as it is.
+                Err(error) if is_end(&error) || is_unknown(&error) => {}
+                result => {
+                    result?;
+                    parameters = asked;
+                }
+            }
         }
         let known = parameters.numerator > 0 && parameters.denominator > 0;
         Ok(known.then(|| parameters.denominator as f32 / parameters.numerator as f32))

@@ -21,7 +21,7 @@ use vgg_edge_engine::Engine;
 
 use super::App;
 use super::args::Bounds;
-use crate::board::{self, Board, Sensors};
+use crate::board::{self, Board, Reading, Sensors};
 use crate::info;
 use crate::model::ModelFile;
 
@@ -136,24 +136,23 @@ fn accuracy(metadata: &Value) -> Option<Value> {
 /// The board's sensors, read once a second at most.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    board: Board,
-    cores: Vec<usize>,
-    last: Mutex<Option<(Instant, Sensors)>>,
+    sensors: Sensors,
+    last: Mutex<Option<(Instant, Reading)>>,
 }
 
 impl Watched {
-    pub(crate) fn new(board: Board) -> Self {
-        Self { board, cores: board::allowed_cores(), last: Mutex::default() }
+    pub(crate) fn new(board: &Board) -> Self {
+        Self { sensors: board.sensors(&board::allowed_cores()), last: Mutex::default() }
     }
 
-    pub(crate) fn sensors(&self) -> Sensors {
+    pub(crate) fn sensors(&self) -> Reading {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, sensors)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return sensors.clone();
+        if let Some((_, reading)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return reading.clone();
         }
-        let sensors = self.board.sensors(&self.cores);
-        *last = Some((Instant::now(), sensors.clone()));
-        sensors
+        let reading = self.sensors.read();
+        *last = Some((Instant::now(), reading.clone()));
+        reading
     }
 }
 

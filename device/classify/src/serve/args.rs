@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::camera::CameraArgs;
+use super::publisher::PublisherArgs;
 use crate::args::{EngineArgs, TrustArgs};
 
 /// `classify serve`.
@@ -30,6 +31,8 @@ pub(crate) struct Serve {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) camera: CameraArgs,
+    #[command(flatten, next_help_heading = "MQTT")]
+    pub(crate) publisher: PublisherArgs,
 }
 
 /// What clients may cost.

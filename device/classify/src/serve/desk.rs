@@ -110,6 +110,12 @@ impl Desk {
         (self.n_places - self.places.available_permits(), self.n_places)
     }
 
+    /// Requests that wait for the network, and whether a frame does.
+    pub(crate) fn waiting(&self) -> (usize, bool) {
+        let state = self.lock();
+        (state.requests.len(), state.frame.is_some())
+    }
+
     /// How long the worker has been at the picture that it runs.
     pub(crate) fn busy_for(&self) -> Option<Duration> {
         self.lock().busy_since.map(|since| since.elapsed())

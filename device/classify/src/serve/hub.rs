@@ -1,9 +1,10 @@
-//! Where observations of the camera come together with those who follow them.
+//! Where observations of the camera, and answers, come together with those who follow them.
 //!
 //! ```text
 //! camera ─► publish ─┬─► broadcast (64; a slow follower loses the oldest, counted) ─► /v1/events, MQTT
 //!                    ├─► the last 64 observations, for a follower that comes back
 //!                    └─► the newest frame ─► /v1/frame.jpg
+//! answers ────────────► broadcast ─► MQTT
 //! ```
 //!
 //! Only the newest frame is kept: what followers hold is small.
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
+use crate::answer::Answer;
 use crate::observation::Observation;
 
 /// Observations kept for followers.
@@ -23,6 +25,7 @@ const KEPT: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Hub {
     live: broadcast::Sender<Arc<Observation>>,
+    answers: broadcast::Sender<Arc<Answer>>,
     recent: Mutex<Recent>,
     /// Observations that slow followers lost.
     lost: AtomicU64,
@@ -56,7 +59,12 @@ pub(crate) struct Pace {
 
 impl Hub {
     pub(crate) fn new() -> Self {
-        Self { live: broadcast::channel(KEPT).0, recent: Mutex::default(), lost: AtomicU64::new(0) }
+        Self {
+            live: broadcast::channel(KEPT).0,
+            answers: broadcast::channel(KEPT).0,
+            recent: Mutex::default(),
+            lost: AtomicU64::new(0),
+        }
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -94,9 +102,22 @@ impl Hub {
     }
 
     /// Observations for a publisher.
-    #[allow(dead_code, reason = "MQTT calls it")]
+    #[cfg(feature = "mqtt")]
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Observation>> {
         self.live.subscribe()
+    }
+
+    /// Shows an answer to the publisher, if there is one; never waits for it.
+    pub(crate) fn answered(&self, answer: &Answer) {
+        if self.answers.receiver_count() > 0 {
+            let _ = self.answers.send(Arc::new(answer.clone()));
+        }
+    }
+
+    /// Answers for a publisher.
+    #[cfg(feature = "mqtt")]
+    pub(crate) fn subscribe_answers(&self) -> broadcast::Receiver<Arc<Answer>> {
+        self.answers.subscribe()
     }
 
     /// Counts what a slow follower lost.

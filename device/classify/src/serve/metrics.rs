@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::fs;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -70,6 +70,8 @@ pub(crate) struct Metrics {
     /// Pictures and frames that the network answered.
     pub(crate) pictures: AtomicU64,
     pub(crate) frames: AtomicU64,
+    /// Whether a camera, or a recording, is watched or waited for.
+    pub(crate) watches: AtomicBool,
     /// Connections that are open, and those that were turned away.
     pub(crate) connections: AtomicUsize,
     pub(crate) turned_away: AtomicU64,
@@ -86,6 +88,7 @@ impl Metrics {
             inference: Histogram::default(),
             pictures: AtomicU64::new(0),
             frames: AtomicU64::new(0),
+            watches: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             turned_away: AtomicU64::new(0),
         }
@@ -186,6 +189,11 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let (taken, all) = app.desk.taken();
     text.single("classify_queue_depth", "gauge", "Requests that are decoded, wait or run.", taken);
     text.single("classify_queue_limit", "gauge", "Most of them.", all);
+    let (requests, frame) = app.desk.waiting();
+    let name = "classify_waiting";
+    text.head(name, "gauge", "Pictures that wait for the network.");
+    text.sample(name, "source=\"request\"", requests);
+    text.sample(name, "source=\"camera\"", u8::from(frame));
     let (taken, all) = app.room.taken();
     text.single("classify_buffered_bytes", "gauge", "Bodies of requests in memory.", taken);
     text.single("classify_buffered_limit_bytes", "gauge", "Most of them.", all);
@@ -199,6 +207,11 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         "Observations that slow followers lost.",
         app.hub.lost(),
     );
+    if app.has_camera {
+        let help = "Whether the camera is watched or waited for; 0 when that ended.";
+        let watches = u8::from(metrics.watches.load(Ordering::Relaxed));
+        text.single("classify_camera_watched", "gauge", help, watches);
+    }
     if let Some(pace) = app.hub.pace() {
         let help = "Observations of the camera.";
         text.single("classify_camera_observations_total", "counter", help, pace.observations);
@@ -206,6 +219,8 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         let help = "Frames skipped for newer ones.";
         text.single("classify_camera_dropped_total", "counter", help, pace.dropped);
     }
+    let help = "Messages of the log that could not be written.";
+    text.single("classify_log_dropped_total", "counter", help, crate::log::dropped());
     board(&app, &mut text);
     process(metrics, &mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response()
@@ -225,6 +240,9 @@ fn board(app: &App, text: &mut Text) {
     if let Some(mhz) = sensors.max_clock_mhz {
         let help = "The most that this core may have.";
         text.single("classify_board_clock_limit_hertz", "gauge", help, u64::from(mhz) * 1_000_000);
+    }
+    if let Some(rpm) = sensors.fan_rpm {
+        text.single("classify_board_fan_rpm", "gauge", "Turns of the fan a minute.", rpm);
     }
     if let Some(throttled) = sensors.throttled {
         let name = "classify_board_throttled";

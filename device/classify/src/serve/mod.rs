@@ -5,6 +5,7 @@
 //! client ─► connection ─► guard ─► body ─► place ─► decode (blocking pool) ─► desk ─► worker: the network
 //! camera ──────────────── thread `camera` ──────────────────────────────────► desk ─┘      │
 //! follower ◄─ /v1/events ◄─ hub ◄─ observation ◄───────────────────────────────────────────┘
+//! broker   ◄─ MQTT session ◄─┘
 //! ```
 //!
 //! | route | gives |
@@ -33,6 +34,11 @@ mod live;
 mod metrics;
 mod page;
 mod pictures;
+#[cfg(feature = "mqtt")]
+mod publisher;
+#[cfg(not(feature = "mqtt"))]
+#[path = "no_publisher.rs"]
+mod publisher;
 mod refusal;
 
 use std::net::TcpListener;
@@ -50,6 +56,8 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use clap::error::ErrorKind;
+use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture as _;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -66,11 +74,13 @@ use self::desk::{Desk, Next, Of};
 use self::guard::{Guard, Token};
 use self::hub::Hub;
 use self::metrics::Metrics;
+use self::publisher::PublisherArgs;
 use self::refusal::Refusal;
 use crate::answer::{Classifier, TOP};
 use crate::args::wrong_use;
 use crate::board::Board;
 use crate::model::{self, ModelFile};
+use crate::notify::Notifier;
 use crate::output;
 use crate::picture::Rule;
 
@@ -133,7 +143,7 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let app = Arc::new(Shared {
         about: About::new(&file, &blob, &engine, pool.n_threads(), bounds, args.camera.is_some())?,
-        board: Watched::new(Board::here()),
+        board: Watched::new(&Board::here()),
         decoders: Arc::new(Semaphore::new(bounds.decoders.get().min(Semaphore::MAX_PERMITS))),
         desk: Desk::new(bounds.queue.get()),
         guard,
@@ -154,7 +164,7 @@ pub(crate) fn serve(args: &Serve) -> Result<ExitCode> {
     thread::scope(|scope| {
         let http = thread::Builder::new().name("http".to_owned()).spawn_scoped(scope, || {
             let _ending = Ending { desk: &app.desk, stop: &stop };
-            let result = runtime.block_on(run(listener, &app, &stop));
+            let result = runtime.block_on(run(listener, &app, &stop, &args.publisher));
             // Decoders that nobody waits for any more are no reason to.
             runtime.shutdown_background();
             result
@@ -238,8 +248,10 @@ fn watch(app: &App, camera: &CameraArgs, ended: &AtomicBool) {
         app.metrics.frames.fetch_add(1, Ordering::Relaxed);
         Ok(answer)
     };
+    app.metrics.watches.store(true, Ordering::Relaxed);
     let result =
         camera.observe(&app.rule, ended, &mut classify, &mut |observation| app.hub.publish(observation));
+    app.metrics.watches.store(false, Ordering::Relaxed);
     if let Err(error) = result.context("camera")
         && !*app.stop.borrow()
     {
@@ -248,14 +260,21 @@ fn watch(app: &App, camera: &CameraArgs, ended: &AtomicBool) {
 }
 
 /// Serves until a signal asks to stop.
-async fn run(listener: TcpListener, app: &App, stop: &watch::Sender<bool>) -> Result<()> {
+async fn run(
+    listener: TcpListener,
+    app: &App,
+    stop: &watch::Sender<bool>,
+    publisher: &PublisherArgs,
+) -> Result<()> {
     let cannot = "cannot start the server";
     listener.set_nonblocking(true).context(cannot)?;
     let listener = tokio::net::TcpListener::from_std(listener).context(cannot)?;
     let (mut term, mut int) =
         (signal(SignalKind::terminate()).context(cannot)?, signal(SignalKind::interrupt()).context(cannot)?);
-    lifecycle::started(listener.local_addr().context(cannot)?, app);
-    tokio::spawn(lifecycle::pulse(Arc::clone(app)));
+    let notifier = Arc::new(Notifier::from_env());
+    lifecycle::started(listener.local_addr().context(cannot)?, app, &notifier);
+    tokio::spawn(lifecycle::pulse(Arc::clone(app), Arc::clone(&notifier)));
+    let mut publish = std::pin::pin!(publisher.publish(Arc::clone(app)).fuse());
     let mut stopped = app.stop.clone();
     let mut served = std::pin::pin!(http::serve(listener, router(app), Arc::clone(app), app.stop.clone()));
     tokio::select! {
@@ -263,12 +282,14 @@ async fn run(listener: TcpListener, app: &App, stop: &watch::Sender<bool>) -> Re
         _ = int.recv() => {}
         _ = stopped.wait_for(|stop| *stop) => {}
         () = &mut served => {}
+        // Without a broker it ends at once.
+        Some(error) = async { (&mut publish).await.err() } => return Err(error),
     }
-    lifecycle::stopping();
+    lifecycle::stopping(&notifier);
     let _ = stop.send(true);
     // Asked once more: without the grace.
     tokio::select! {
-        () = served => {}
+        _ = async { tokio::join!(served, async { if !publish.is_terminated() { let _ = (&mut publish).await; } }) } => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }

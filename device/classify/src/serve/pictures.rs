@@ -162,5 +162,7 @@ async fn one(app: &App, picture: Picture, k: usize, place: &Place) -> Result<Ans
     let input = input.inspect_err(|_| defmt::warn!("picture refused")).map_err(refused)?;
     let (found, ms) = app.desk.request(input, k, place).await.map_err(refused)?;
     app.metrics.pictures.fetch_add(1, Ordering::Relaxed);
-    Ok(Answer { image, found, ms, decode_ms })
+    let answer = Answer { image, found, ms, decode_ms };
+    app.hub.answered(&answer);
+    Ok(answer)
 }

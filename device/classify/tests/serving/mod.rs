@@ -121,8 +121,14 @@ impl Server {
 
     /// Serves `net.vgg` of a folder.
     pub fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        Self::start_with(dir, args, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(dir: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_classify"));
         command.current_dir(dir.path()).args(["serve", "net.vgg"]).args(args);
+        command.envs(variables.iter().copied());
         if !args.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -203,6 +209,12 @@ impl Server {
     pub fn signal(&self, name: &str) {
         let done = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
         assert!(done.success());
+    }
+
+    /// Asks the program to stop, and waits for it.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal("TERM");
+        self.wait()
     }
 
     /// Waits for the program's end; its status and what it wrote to stderr behind its start.

@@ -12,6 +12,7 @@
  *     error            a frame that the driver marks as damaged          short     a frame of which half is missing
  *     empty            a frame of no bytes                               again     ready, but then there is none
  *     quiet            nothing within the time                           signal    interrupted by a signal
+ *     silent           nothing until the camera is stopped
  *     unplug           the node goes, polls hang up; back after 0.3 s    gone      the same, for ever
  *     nodev            the node goes, ready, dequeuing says so; back     io        dequeuing fails, the node stays
  *
@@ -182,6 +183,7 @@ static int answer(unsigned long request, void *data)
 	if (request == VIDIOC_STREAMON || request == VIDIOC_STREAMOFF) {
 		if (*(int *)data != V4L2_BUF_TYPE_VIDEO_CAPTURE) return -EINVAL;
 		is_streaming = request == VIDIOC_STREAMON;
+		strcpy(word, frame);
 		say(is_streaming ? "STREAMON" : "STREAMOFF");
 		return 0;
 	}
@@ -264,8 +266,9 @@ static int answer_poll(pid_t pid, struct pollfd *fd)
 	(void)pid;
 	if (!is_streaming) { fd->revents = POLLERR; return 1; }
 	usleep(atoi(setting("FAKE_PACE", "2000")));
+	if (is_word("silent")) { usleep(20000); return 0; }
 	next_word();
-	if (is_word("quiet")) return 0;
+	if (is_word("quiet") || is_word("silent")) return 0;
 	if (is_word("unplug") || is_word("gone")) {
 		unplug(is_word("unplug"));
 		fd->revents = POLLERR | POLLHUP;

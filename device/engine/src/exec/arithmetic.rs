@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Run     tiles next to one another in a row of tiles       a batch is one run, or some
-//! Exact        i16 values and weights, a window or a tile a call
+//! Exact        i16 values and weights; a window a call, a run of tiles
 //! Requantized  i8 values and weights, scales; a run a call
 //! Float        f32 activations and sums, f32 or half-precision values, half-precision weights: `float.rs`
 //! ```
@@ -134,20 +134,18 @@ impl Arithmetic for Exact<'_> {
 
     fn output(&self, kernel: &dyn Kernel, run: &Pixels<'_, i32>) {
         let params = &self.params[run.group];
-        for (p, x) in (0..run.n_columns).step_by(TILE).enumerate() {
-            kernel.winograd_output(&WinogradOutput {
-                sums: &run.sums[p * GROUP..],
-                column_stride: run.column_stride,
-                bias: &params.bias,
-                requant: requant(self.layer, params),
-                short: run.short,
-                n_rows: run.n_rows,
-                n_columns: (run.n_columns - x).min(TILE),
-                words: &run.words[x * run.pixel_stride..],
-                row_stride: run.row_stride,
-                pixel_stride: run.pixel_stride,
-            });
-        }
+        kernel.winograd_output(&WinogradOutput {
+            sums: run.sums,
+            column_stride: run.column_stride,
+            bias: &params.bias,
+            requant: requant(self.layer, params),
+            short: run.short,
+            n_rows: run.n_rows,
+            n_columns: run.n_columns,
+            words: run.words,
+            row_stride: run.row_stride,
+            pixel_stride: run.pixel_stride,
+        });
     }
 }
 

@@ -75,7 +75,7 @@ impl Places {
         let target = &step.target;
         let (n_groups, group_words) = (target.channels / GROUP, GROUP * target.value_size / 8);
         let stride = n_groups * group_words;
-        let pitch = (target.width + 2 * target.halo) * stride;
+        let pitch = target.pitch() * target.value_size / size_of::<AtomicU64>();
         let first = step.target_row * pitch + target.halo * stride;
         Self { n_groups, stride, pitch, first, group_words }
     }

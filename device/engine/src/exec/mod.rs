@@ -30,7 +30,7 @@ use self::float::{Filters, Half, Single};
 use crate::arena;
 use crate::error::EngineError;
 use crate::kernels::{self, Kernel};
-use crate::plan::{self, BlockPlan, Buffer, Plan, Step};
+use crate::plan::{self, BlockPlan, Buffer, Plan, Pooled, Step};
 use crate::pool::Executor;
 use crate::repack::{Repack, Repacked};
 use crate::tiling::Tiling;
@@ -161,7 +161,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// [`EngineError::Input`] when the picture has another size.
     pub fn run(&mut self, picture: &[u8]) -> Result<&[f32], EngineError> {
-        self.run_steps(picture, |_, _| {})?;
+        self.run_steps(picture, None)?;
         Ok(&self.output)
     }
 
@@ -179,7 +179,7 @@ impl<'a> Engine<'a> {
         let scheme = self.scheme;
         let last = layers.len() - 1;
         let mut values = Vec::new();
-        self.run_steps(picture, |step, bytes| {
+        let mut after = |step: &Step, bytes: &[u8]| {
             let layer = &layers[step.layer_idx];
             if step.layer_idx == last && matches!(layer.op, LayerOp::Dense(_)) {
                 return;
@@ -188,7 +188,8 @@ impl<'a> Engine<'a> {
             values.resize(step.n_rows * row, 0.0);
             rows_as_f32(scheme, layer, &step.target, step.target_row, bytes, &mut values);
             visit(step.layer_idx, step.first_row, &values);
-        })?;
+        };
+        self.run_steps(picture, Some(&mut after))?;
         if matches!(layers[last].op, LayerOp::Dense(_)) {
             visit(last, 0, &self.output);
         }
@@ -215,7 +216,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn run_steps(&mut self, picture: &[u8], mut after: impl FnMut(&Step, &[u8])) -> Result<(), EngineError> {
+    /// `after` looks at each step's output: all of them are made then.
+    fn run_steps(&mut self, picture: &[u8], mut after: Option<Visit<'_>>) -> Result<(), EngineError> {
         let expected = self.blob.input().len() as usize;
         if picture.len() != expected {
             return Err(EngineError::Input { found: picture.len(), expected });
@@ -229,11 +231,17 @@ impl<'a> Engine<'a> {
         picture::load(&self.blob, &self.layers[0], &self.plan.input, picture, bytes);
         let mut start = now();
         for step in &self.plan.steps {
-            context.run(step, &self.plan.scratch, bytes);
+            match (&after, step) {
+                (None, Step { is_done: true, .. }) => {}
+                (None, _) => context.run(step, &self.plan.scratch, bytes),
+                (Some(_), _) => context.run(&Step { pooled: None, ..*step }, &self.plan.scratch, bytes),
+            }
             let end = now();
             self.profile[step.layer_idx] += end.saturating_sub(start);
             start = end;
-            after(step, bytes);
+            if let Some(after) = &mut after {
+                after(step, bytes);
+            }
         }
         let last = &self.layers[self.layers.len() - 1];
         output(self.scheme, last, &self.plan.output, bytes, &mut self.output);
@@ -241,10 +249,15 @@ impl<'a> Engine<'a> {
     }
 }
 
+/// What looks at a step's output.
+type Visit<'v> = &'v mut dyn FnMut(&Step, &[u8]);
+
 impl Context<'_, '_> {
     fn run(&self, step: &Step, scratch: &core::ops::Range<usize>, bytes: &mut [u8]) {
         let layer = &self.repack.view(step.layer_idx, &self.layers[step.layer_idx]);
-        move_rows(step, bytes);
+        if step.pooled.is_none() {
+            move_rows(step, bytes);
+        }
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
@@ -281,7 +294,13 @@ impl Context<'_, '_> {
         // The next layer's padding: the zero point (int8) or 0.0, whose bytes are all 0.
         let pad = layer.out_quant.zero_point as u8;
         let pad = if step.target.value_size == 1 { pad } else { 0 };
-        fill_halo(step, pad, bytes);
+        match step.pooled {
+            None => fill_halo(step, pad, bytes),
+            Some(Pooled { target, target_row, n_rows, pad_above, pad_below }) => {
+                let pooled = Step { target, target_row, n_rows, pad_above, pad_below, ..*step };
+                fill_halo(&pooled, pad, bytes);
+            }
+        }
     }
 
     /// A convolution or dense layer, every product of its definition.
@@ -323,10 +342,11 @@ fn fill_halo(step: &Step, pad: u8, bytes: &mut [u8]) {
     }
     let row = target.pitch() * target.value_size;
     let pixel = target.channels * target.value_size;
+    let right = (target.width + target.halo) * pixel;
     let rows = &mut bytes[target.start..][..target.rows * row];
     for r in step.target_row..step.target_row + step.n_rows {
         rows[r * row..][..pixel].fill(pad);
-        rows[(r + 1) * row - pixel..][..pixel].fill(pad);
+        rows[r * row + right..][..pixel].fill(pad);
     }
     if step.pad_above {
         rows[(step.target_row - 1) * row..][..row].fill(pad);

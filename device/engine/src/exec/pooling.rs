@@ -1,13 +1,17 @@
 //! Max-pool and global average pool.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use vgg_edge_blob::layout::{ALIGN, GROUP, Line};
 use vgg_edge_blob::requant::requantize;
+use vgg_edge_blob::winograd8::MAX_TILE;
 use vgg_edge_blob::{Layer, LayerOp, Padding};
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
 
 use super::Context;
 use crate::arena;
+use crate::kernels::MAX_BATCH;
 use crate::plan::Step;
 use crate::pool;
 
@@ -58,6 +62,66 @@ impl Context<'_, '_> {
                 }
             }
         });
+    }
+}
+
+/// Pixels of a run of tiles, 8 channels of int8, which are pooled before they go to the map.
+pub(super) struct Tiles {
+    /// `[row][column][8]`.
+    pixels: [Line; ROWS * COLUMNS / (ALIGN / GROUP)],
+    /// The larger of two rows.
+    row: [[u8; 2 * GROUP]; COLUMNS / 2],
+    /// Pooled.
+    words: [[u8; GROUP]; COLUMNS / 2],
+}
+
+/// Most rows and columns of a run.
+const ROWS: usize = MAX_TILE;
+const COLUMNS: usize = MAX_BATCH * MAX_TILE;
+
+impl Tiles {
+    pub(super) fn new() -> Self {
+        let pixels = core::array::from_fn(|_| Line::new_zeroed());
+        Self { pixels, row: [[0; 2 * GROUP]; COLUMNS / 2], words: [[0; GROUP]; COLUMNS / 2] }
+    }
+
+    /// Lets `write` store pixels: it gets words and the number of them between rows.
+    pub(super) fn fill(&mut self, write: impl FnOnce(&[AtomicU64], usize)) {
+        let words = <[AtomicU64]>::mut_from_bytes(self.pixels.as_mut_bytes());
+        write(words.map_or(&[], |words| words), COLUMNS);
+    }
+
+    /// Pools windows of two by two of the first `(rows, columns)` pixels into `(rows, columns)` words; a window that leaves the
+    /// pixels sees the last of them again.
+    pub(super) fn pool(
+        &mut self,
+        (height, width): (usize, usize),
+        (rows, columns): (usize, usize),
+        to: &[AtomicU64],
+        (row_stride, pixel_stride): (usize, usize),
+    ) {
+        let larger = |a: u8, b: u8| (a as i8).max(b as i8) as u8;
+        let pixels = self.pixels.as_bytes();
+        for y in 0..rows {
+            // A loop a step, over bytes in memory: compiled to vector instructions, which words would not be.
+            let row = |y: usize| &pixels[y.min(height - 1) * COLUMNS * GROUP..][..width * GROUP];
+            let both = self.row.as_flattened_mut();
+            for ((m, &a), &b) in both.iter_mut().zip(row(2 * y)).zip(row(2 * y + 1)) {
+                *m = larger(a, b);
+            }
+            if width % 2 == 1 {
+                both.copy_within((width - 1) * GROUP..width * GROUP, width * GROUP);
+            }
+            for (word, pair) in self.words.iter_mut().zip(&self.row[..columns]) {
+                let (left, right) = pair.split_at(GROUP);
+                for ((m, &a), &b) in word.iter_mut().zip(left).zip(right) {
+                    *m = larger(a, b);
+                }
+            }
+            for (x, word) in self.words[..columns].iter().enumerate() {
+                to[y * row_stride + x * pixel_stride].store(u64::from_le_bytes(*word), Relaxed);
+            }
+        }
     }
 }
 

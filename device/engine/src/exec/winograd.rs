@@ -15,11 +15,11 @@ use vgg_edge_blob::layout::GROUP;
 use vgg_edge_blob::winograd8::{MAX_TILE, MAX_WINDOW};
 use zerocopy::FromBytes;
 
-use super::Context;
 use super::arithmetic::{Arithmetic, Pixels, RowOfTaps, Windows};
+use super::{Context, pooling};
 use crate::arena;
 use crate::kernels::{CUT_TAPS, Cut, MAX_BATCH};
-use crate::plan::Step;
+use crate::plan::{Buffer, Step};
 use crate::pool;
 use crate::tiling::Tiling;
 
@@ -169,7 +169,8 @@ impl Context<'_, '_> {
         bytes: &mut [u8],
     ) {
         let (maps, scratch) = bytes.split_at_mut(scratch.start);
-        let (from, to) = arena::split(maps, step.source.range(), step.target.range());
+        let target = step.pooled.map_or(step.target, |pooled| pooled.target);
+        let (from, to) = arena::split(maps, step.source.range(), target.range());
         let from = <[A::Input]>::ref_from_bytes(from).unwrap_or(&[]);
         let to = <[AtomicU64]>::mut_from_bytes(to).map_or(&[][..], |words| words);
         let (values, sums) = scratch.split_at_mut(tiling.values_bytes());
@@ -267,16 +268,21 @@ impl Context<'_, '_> {
         sums: &mut [A::Sum],
         to: &[AtomicU64],
     ) {
-        for group in groups.clone() {
+        // By row, all units of the task are kept but for their last row, which is where the next unit's begin: there, the
+        // last unit comes first.
+        let is_last = tap_rows.end == tiling.sizes.window;
+        let back = tiling.by_row && is_last;
+        for nth in 0..groups.len() {
+            let group = if back { groups.end - 1 - nth } else { groups.start + nth };
             for i in batches.clone() {
                 // By band values fit the cache: always forth, each is looked at again after the same time. By row, where not
                 // all may fit, to and fro: what the last group used last is still there.
-                let forth = !tiling.by_row || group % 2 == 0;
+                let forth = !tiling.by_row || !back && group % 2 == 0;
                 let batch = band.batch(if forth { i } else { batches.start + batches.end - 1 - i });
-                // By row, all units of the task are kept; by band, one after the other uses the same memory.
+                // By band, one unit after the other uses the same memory.
                 let before = (group - groups.start) * band.n_tiles + batch.before;
                 let values = &values[(batch.index - first) * tiling.batch_len(band.widest)..];
-                let start = if tiling.by_row { tiling.unit_len(before) } else { 0 };
+                let start = if tiling.by_row { tiling.kept_len(before) } else { 0 };
                 let sums = &mut sums[start..][..tiling.unit_len(batch.n_tiles)];
                 let tap_stride = tiling.tap_len(batch.n_tiles);
                 let row_len = tiling.sizes.window * tap_stride;
@@ -296,7 +302,7 @@ impl Context<'_, '_> {
                     };
                     layer.row(self.kernel, &row_of_taps, &mut sums[row * columns_len..][..columns_len]);
                 }
-                if tap_rows.end == tiling.sizes.window {
+                if is_last {
                     self.output(band, layer, (group, batch), sums, to);
                 }
             }
@@ -312,23 +318,51 @@ impl Context<'_, '_> {
         to: &[AtomicU64],
     ) {
         let step = band.step;
+        let run = |(first, n_tiles, y, x): (usize, usize, usize, usize)| Pixels {
+            sums: &sums[first * GROUP..],
+            column_stride: batch.n_tiles * GROUP,
+            group,
+            short: batch.shape.cut.short,
+            n_rows: (step.n_rows - y).min(band.tile),
+            n_columns: (step.target.width - x).min(n_tiles * band.tile),
+            words: to,
+            row_stride: 0,
+            pixel_stride: 0,
+        };
+        // Words of a group's 8 channels, between two pixels, and between two rows.
+        let strides = |target: &Buffer| {
+            let group_words = GROUP * target.value_size / size_of::<AtomicU64>();
+            let row_stride = target.pitch() * target.value_size / size_of::<AtomicU64>();
+            (group_words, target.channels / GROUP * group_words, row_stride)
+        };
+        if let Some(pooled) = &step.pooled {
+            let (_, pixel_stride, row_stride) = strides(&pooled.target);
+            let mut pixels = pooling::Tiles::new();
+            for (first, n_tiles, y, x) in band.runs(batch) {
+                let run = run((first, n_tiles, y, x));
+                let side = (run.n_rows, run.n_columns);
+                let rows = (pooled.n_rows - y / 2).min(band.tile / 2);
+                let columns = (pooled.target.width - x / 2).min(side.1.div_ceil(2));
+                if rows == 0 || columns == 0 {
+                    // The last row or column, of which a pool without padding makes nothing.
+                    continue;
+                }
+                pixels.fill(|words, row_stride| {
+                    layer.output(self.kernel, &Pixels { words, row_stride, pixel_stride: 1, ..run });
+                });
+                let first_word = (pooled.target_row + y / 2) * row_stride
+                    + (pooled.target.halo + x / 2) * pixel_stride
+                    + group;
+                pixels.pool(side, (rows, columns), &to[first_word..], (row_stride, pixel_stride));
+            }
+            return;
+        }
         let target = &step.target;
-        // Words of a group's 8 channels, and between two pixels.
-        let group_words = GROUP * target.value_size / size_of::<AtomicU64>();
-        let stride = target.channels / GROUP * group_words;
+        let (group_words, pixel_stride, row_stride) = strides(target);
         for (first, n_tiles, y, x) in band.runs(batch) {
-            let pixel = (step.target_row + y) * (target.width + 2 * target.halo) + target.halo + x;
-            let run = Pixels {
-                sums: &sums[first * GROUP..],
-                column_stride: batch.n_tiles * GROUP,
-                group,
-                short: batch.shape.cut.short,
-                n_rows: (step.n_rows - y).min(band.tile),
-                n_columns: (target.width - x).min(n_tiles * band.tile),
-                words: &to[pixel * stride + group * group_words..],
-                row_stride: (target.width + 2 * target.halo) * stride,
-                pixel_stride: stride,
-            };
+            let first_word = (step.target_row + y) * row_stride + (target.halo + x) * pixel_stride;
+            let words = &to[first_word + group * group_words..];
+            let run = Pixels { words, row_stride, pixel_stride, ..run((first, n_tiles, y, x)) };
             layer.output(self.kernel, &run);
         }
     }

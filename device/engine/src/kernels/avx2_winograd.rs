@@ -173,7 +173,8 @@ pub(super) unsafe fn output(tile: &WinogradOutput<'_>) {
     for x in 0..tile.n_columns {
         let mut m = [avx::_mm256_setzero_si256(); WINDOW];
         for (i, m) in m.iter_mut().enumerate() {
-            let place = tile.sums.as_ptr().wrapping_add((i * TILE + x) * tile.column_stride);
+            let place = x / TILE * GROUP + (i * TILE + x % TILE) * tile.column_stride;
+            let place = tile.sums.as_ptr().wrapping_add(place);
             // SAFETY: `check` found 8 sums behind every column of every row of taps.
             *m = unsafe { avx::_mm256_loadu_si256(place.cast()) };
         }

@@ -20,8 +20,8 @@ use super::neon_f16::f16;
 use super::{
     F16Strip, Kernel, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
-    dotprod_winograd8, neon_fp16_winograd16, neon_winograd, neon_winograd_row, neon_winograd8,
-    neon_winograd8_output, neon_winograd16, tiles,
+    dotprod_winograd8, neon_fp16_winograd16, neon_winograd, neon_winograd_output, neon_winograd_row,
+    neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-dotprod";
@@ -76,7 +76,7 @@ impl Kernel for Dotprod {
     }
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
-        neon_winograd::output(tile);
+        neon_winograd_output::output(tile);
     }
 
     fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {

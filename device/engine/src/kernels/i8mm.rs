@@ -21,8 +21,8 @@ use super::neon_f16::f16;
 use super::{
     F16Strip, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
-    dotprod_winograd8, i8mm_blocks, i8mm_winograd8, neon_fp16_winograd16, neon_winograd, neon_winograd_row,
-    neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
+    dotprod_winograd8, i8mm_blocks, i8mm_winograd8, neon_fp16_winograd16, neon_winograd,
+    neon_winograd_output, neon_winograd_row, neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-i8mm";
@@ -102,7 +102,7 @@ impl Kernel for I8mm {
     }
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
-        neon_winograd::output(tile);
+        neon_winograd_output::output(tile);
     }
 
     fn winograd16_input_f32(&self, tile: &Winograd16Input<'_>, taps: &mut [f32]) {

@@ -86,6 +86,10 @@ mod neon_winograd8_output;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd8_row;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd_in_order;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd_output;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_row;
 mod scalar;
 mod scalar_winograd16;

@@ -21,8 +21,8 @@ use super::neon_multiply::{load_8_post, multiply};
 use super::{
     F16Strip, GROUP, Kernel, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
     Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow,
-    neon_fp16_winograd16, neon_s4, neon_winograd, neon_winograd_row, neon_winograd8, neon_winograd8_output,
-    neon_winograd8_row, neon_winograd16, tiles,
+    neon_fp16_winograd16, neon_s4, neon_winograd, neon_winograd_output, neon_winograd_row, neon_winograd8,
+    neon_winograd8_output, neon_winograd8_row, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-neon";
@@ -74,7 +74,7 @@ impl Kernel for Neon {
     }
 
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
-        neon_winograd::output(tile);
+        neon_winograd_output::output(tile);
     }
 
     fn winograd8_input(&self, run: &Winograd8Input<'_>, taps: &mut [i8]) {

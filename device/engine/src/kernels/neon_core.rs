@@ -49,7 +49,13 @@ pub(super) fn is_in_order() -> bool {
 #[target_feature(enable = "neon")]
 #[inline]
 pub(super) fn factor_s32(factor: i32) -> neon::int32x4_t {
-    let mut lanes = neon::vdupq_n_s32(factor);
+    opaque_s32(neon::vdupq_n_s32(factor))
+}
+
+/// Lanes that the compiler knows nothing of: it computes them as they are, and what follows from them alone.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn opaque_s32(mut lanes: neon::int32x4_t) -> neon::int32x4_t {
     // SAFETY: no instruction at all.
     unsafe {
         asm!("/* {lanes:v} */", lanes = inout(vreg) lanes, options(pure, nomem, nostack, preserves_flags))

@@ -1,21 +1,18 @@
-//! Winograd's transforms of the `neon` kernel and of every Arm row above it, `neon_winograd`.
+//! Winograd's input transform of the `neon` kernel and of every Arm row above it, `neon_winograd`.
 //!
 //! ```text
-//! input    8 channels of a window: ssubl, sshll and ssubw widen as they go; adds and shifts only
-//! output   4 channels at a time: A m, mul by 1/9, sshr 6, sqrdmulh, srshl, sqxtn; halves meet in i16
+//! 8 channels of a window: ssubl, sshll and ssubw widen as they go; adds and shifts only
 //! ```
 //!
-//! The multiplications between them are `neon_winograd_row`.
+//! The multiplications behind it are `neon_winograd_row`, the way back is `neon_winograd_output`.
 
 #![allow(unsafe_code)] // vector instructions and their loads
 
 use core::arch::aarch64 as neon;
-use core::sync::atomic::Ordering::Relaxed;
 
-use vgg_edge_blob::winograd::{BIAS_TAP, INVERSE_OF_9, SCALE, TILE, WINDOW};
+use vgg_edge_blob::winograd::WINDOW;
 
-use super::neon::load_i32;
-use super::{CUT_TAPS, Cut, GROUP, WinogradInput, WinogradOutput, neon_core};
+use super::{CUT_TAPS, Cut, GROUP, WinogradInput, neon_core};
 
 pub(super) fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
     window.check(taps);
@@ -40,17 +37,6 @@ pub(super) fn input(window: &WinogradInput<'_>, taps: &mut [i16]) {
                 4 => one_row::<4>(window, taps),
                 _ => one_row::<5>(window, taps),
             }
-        }
-    }
-}
-
-pub(super) fn output(tile: &WinogradOutput<'_>) {
-    tile.check();
-    // SAFETY: as in `input`.
-    unsafe {
-        match neon_core::is_in_order() {
-            true => transform_output::<true>(tile),
-            false => transform_output::<false>(tile),
         }
     }
 }
@@ -217,117 +203,5 @@ fn finish_taps(
         neon::vaddq_s16(even, odd2),
         neon::vsubq_s16(even, odd2),
         neon::vsubq_s16(last, neon::vshlq_n_s16::<2>(odd)),
-    ]
-}
-
-/// # Safety
-/// The tile is checked.
-#[target_feature(enable = "neon")]
-unsafe fn transform_output<const IN_ORDER: bool>(tile: &WinogradOutput<'_>) {
-    let (halves, zero_point) =
-        ([0, 1].map(|half| Half::<IN_ORDER>::new(tile, half)), tile.requant.zero_point);
-    let zero_point = neon::vdupq_n_s16(zero_point.into());
-    for x in 0..tile.n_columns {
-        // SAFETY: the caller's promise: 8 sums behind every column.
-        let [low, high] = unsafe { [halves[0].column(tile, x), halves[1].column(tile, x)] };
-        for (y, (low, high)) in low.into_iter().zip(high).enumerate().take(tile.n_rows) {
-            let channels = neon::vqmovn_high_s32(neon::vqmovn_s32(low), high);
-            let word = neon::vreinterpret_u64_s8(neon::vqmovn_s16(neon::vqaddq_s16(channels, zero_point)));
-            let place = y * tile.row_stride + x * tile.pixel_stride;
-            tile.words[place].store(neon::vget_lane_u64::<0>(word), Relaxed);
-        }
-    }
-}
-
-/// 4 of the 8 channels: from 576 times an accumulator to an activation without its zero point.
-struct Half<const IN_ORDER: bool> {
-    first: usize,
-    start: neon::int32x4_t,
-    inverse: neon::int32x4_t,
-    multiplier: neon::int32x4_t,
-    left_shift: neon::int32x4_t,
-    /// 2, 4 and 6.
-    factors: [neon::int32x4_t; 3],
-}
-
-impl<const IN_ORDER: bool> Half<IN_ORDER> {
-    #[target_feature(enable = "neon")]
-    #[inline]
-    fn new(tile: &WinogradOutput<'_>, half: usize) -> Self {
-        Self {
-            first: 4 * half,
-            start: neon::vmulq_n_s32(load_i32(tile.bias)[half], SCALE),
-            inverse: neon::vdupq_n_s32(INVERSE_OF_9),
-            multiplier: load_i32(tile.requant.multiplier)[half],
-            left_shift: neon::vnegq_s32(load_i32(tile.requant.shift)[half]),
-            factors: [2, 4, 6].map(|factor| neon_core::factor_s32(factor)),
-        }
-    }
-
-    /// The 4 pixels of column `x`.
-    ///
-    /// # Safety
-    /// The tile is checked; `x` is one of its columns.
-    #[target_feature(enable = "neon")]
-    #[inline]
-    unsafe fn column(&self, tile: &WinogradOutput<'_>, x: usize) -> [neon::int32x4_t; TILE] {
-        let sums = tile.sums.as_ptr().wrapping_add(x * tile.column_stride + self.first);
-        let mut m = [neon::vdupq_n_s32(0); WINDOW];
-        for (i, m) in m.iter_mut().enumerate() {
-            if tile.short && CUT_TAPS.contains(&i) {
-                continue;
-            }
-            // SAFETY: the caller's promise: 8 sums behind every column of every row of taps.
-            *m = unsafe { neon::vld1q_s32(sums.add(i * TILE * tile.column_stride)) };
-        }
-        m[BIAS_TAP / WINDOW] = neon::vaddq_s32(m[BIAS_TAP / WINDOW], self.start);
-        if tile.short {
-            let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
-            let [a, b] = [self.shifted(neon::vaddq_s32(m[0], a)), self.shifted(neon::vaddq_s32(b, m[5]))];
-            return [a, b, b, b];
-        }
-        if IN_ORDER {
-            return self.multiplied(m);
-        }
-        let [a, b, c, d] = from_taps(m);
-        [self.shifted(a), self.shifted(b), self.shifted(c), self.shifted(d)]
-    }
-
-    /// `A m` with multiplications for shifts, then [`Half::shifted`]: see [`neon_core`].
-    #[target_feature(enable = "neon")]
-    #[inline]
-    fn multiplied(&self, m: [neon::int32x4_t; WINDOW]) -> [neon::int32x4_t; TILE] {
-        let [two, four, six] = self.factors;
-        let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
-        let (c, d) = (neon::vaddq_s32(m[3], m[4]), neon::vsubq_s32(m[3], m[4]));
-        let y1 = neon::vmlaq_s32(b, d, two);
-        [
-            self.shifted(neon::vaddq_s32(neon::vaddq_s32(m[0], a), c)),
-            self.shifted(y1),
-            self.shifted(neon::vmlaq_s32(a, c, four)),
-            self.shifted(neon::vmlaq_s32(neon::vmlaq_s32(y1, d, six), m[5], four)),
-        ]
-    }
-
-    #[target_feature(enable = "neon")]
-    #[inline]
-    fn shifted(&self, y: neon::int32x4_t) -> neon::int32x4_t {
-        let acc = neon::vshrq_n_s32::<6>(neon::vmulq_s32(y, self.inverse));
-        neon::vrshlq_s32(neon::vqrdmulhq_s32(acc, self.multiplier), self.left_shift)
-    }
-}
-
-/// `A m`.
-#[target_feature(enable = "neon")]
-#[inline]
-pub(super) fn from_taps(m: [neon::int32x4_t; WINDOW]) -> [neon::int32x4_t; TILE] {
-    let (a, b) = (neon::vaddq_s32(m[1], m[2]), neon::vsubq_s32(m[1], m[2]));
-    let c = neon::vaddq_s32(m[3], m[4]);
-    let d2 = neon::vshlq_n_s32::<1>(neon::vsubq_s32(m[3], m[4]));
-    [
-        neon::vaddq_s32(neon::vaddq_s32(m[0], a), c),
-        neon::vaddq_s32(b, d2),
-        neon::vaddq_s32(a, neon::vshlq_n_s32::<2>(c)),
-        neon::vaddq_s32(b, neon::vshlq_n_s32::<2>(neon::vaddq_s32(d2, m[5]))),
     ]
 }

@@ -10,11 +10,11 @@
 #![allow(unsafe_code)] // vector instructions and their loads
 
 use core::arch::{aarch64 as neon, asm};
-use core::sync::atomic::AtomicU64;
 
 use vgg_edge_blob::winograd8::{Form, MAX_TILE, MAX_WINDOW};
 
 use super::neon::load_i32;
+use super::neon_winograd_output::store;
 use super::neon_winograd8::sizes;
 use super::{GROUP, Winograd8Output};
 
@@ -53,16 +53,6 @@ unsafe fn transform_output<const F43: bool>(run: &Winograd8Output<'_>) {
             let place = y * run.row_stride + x * run.pixel_stride;
             store(&run.words[place], word);
         }
-    }
-}
-
-/// A relaxed store; the compiler's goes through a general register, which takes a vector pipe.
-#[target_feature(enable = "neon")]
-#[inline]
-fn store(word: &AtomicU64, value: neon::uint64x1_t) {
-    // SAFETY: an atomic word is 8 aligned bytes that may be written at any time, and `str` of 8 aligned bytes is one access.
-    unsafe {
-        asm!("str {v:d}, [{p}]", v = in(vreg) value, p = in(reg) word.as_ptr(), options(nostack, preserves_flags));
     }
 }
 

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! 12 tiles are 24 accumulators, 4 registers of weights and 2 of values. A tile's block of 8 multiplications holds the
-//! load for the next tile, a step's last block also the next weights, each behind its register's last use: in-order
-//! cores (A53, A55) then do not wait for the first level cache.
+//! load for the next tile, a step's last block also the next weights, each behind its register's last use. In-order
+//! cores (A53, A55) have their own order of the same: `neon_winograd_in_order`.
 //!
 //! The row becomes 4 columns with few operations, since sums run on from tap to tap:
 //!
@@ -25,7 +25,7 @@ use core::mem::MaybeUninit;
 
 use vgg_edge_blob::winograd::WINDOW;
 
-use super::{GROUP, MAX_BATCH, WinogradRow, neon_core};
+use super::{GROUP, MAX_BATCH, WinogradRow, neon_core, neon_winograd_in_order};
 
 /// The order of the taps, and where the sums behind each are kept, [`COLUMN_0`] or a part: behind the last tap but one the
 /// registers hold column 0.
@@ -34,9 +34,9 @@ const WHOLE: [(usize, usize); WINDOW] = [(3, 0), (4, 1), (1, 2), (2, 3), (0, COL
 const NARROW: [(usize, usize); 4] = [(1, 0), (2, 1), (0, COLUMN_0), (5, 4)];
 /// Sums that are kept besides column 0.
 const PARTS: usize = 5;
-const COLUMN_0: usize = PARTS;
+pub(super) const COLUMN_0: usize = PARTS;
 /// Channels of a step.
-const STEP: usize = 4;
+pub(super) const STEP: usize = 4;
 
 pub(super) fn row(row: &WinogradRow<'_>, sums: &mut [i32]) {
     row.check(sums);
@@ -71,10 +71,15 @@ unsafe fn tiles<const P: usize>(row: &WinogradRow<'_>, sums: &mut [i32]) {
     // SAFETY: `check` found a row's values and weights, and places for 4 columns; the parts are `P * GROUP` values each,
     // and written before they are read.
     unsafe {
-        multiply::<P>(row, if row.narrow { &NARROW } else { &WHOLE }, parts, sums);
+        let (chain, is_in_order) =
+            (if row.narrow { &NARROW[..] } else { &WHOLE[..] }, neon_core::is_in_order());
+        match is_in_order {
+            true => neon_winograd_in_order::multiply::<P>(row, chain, parts, sums),
+            false => multiply::<P>(row, chain, parts, sums),
+        }
         if row.narrow {
             narrow_column(parts, sums, P * GROUP);
-        } else if neon_core::is_in_order() {
+        } else if is_in_order {
             last_columns::<true>(parts, sums, P * GROUP);
         } else {
             last_columns::<false>(parts, sums, P * GROUP);

@@ -126,7 +126,8 @@ impl Kernel for Scalar {
     fn winograd_output(&self, tile: &WinogradOutput<'_>) {
         tile.check();
         let requant = &tile.requant;
-        for (x, column) in (0..tile.n_columns).map(|x| (x, &tile.sums[x * tile.column_stride..])) {
+        let first = |x: usize| x / TILE * GROUP + x % TILE * tile.column_stride;
+        for (x, column) in (0..tile.n_columns).map(|x| (x, &tile.sums[first(x)..])) {
             let mut pixels = [[0; GROUP]; TILE];
             for o in 0..GROUP {
                 let mut sums = core::array::from_fn(|i| column[i * TILE * tile.column_stride + o]);

@@ -6,7 +6,7 @@ use anyhow::Context;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use vgg_edge_blob::{Blob, Layer, LayerOp, Quantization, Scheme};
+use vgg_edge_blob::{Blob, Layer, LayerOp, Quantization};
 use vgg_edge_engine::kernels;
 
 use super::layers::{self, Main};
@@ -142,6 +142,8 @@ pub struct LayerData {
     pub bytes: u64,
     /// With all layers before it, dB.
     pub sqnr_db: Option<f64>,
+    /// What an approximate algorithm alone was predicted to give, dB; null for exact ones.
+    pub predicted_db: Option<f64>,
     /// The layer alone.
     pub source: Option<Source>,
     /// What the network loses when only this layer is quantized: mean divergence, nats; of features the share of the output's
@@ -256,7 +258,7 @@ impl ReportData {
     /// A picture that cannot be read, a failure of the reference.
     pub fn new(subject: &Subject<'_>, progress: &Progress) -> anyhow::Result<Self> {
         let Subject { converted, board, method, samples, .. } = *subject;
-        let (graph, rule) = &quantize::absorb_input(subject.graph.canonical()?, subject.rule.clone())?;
+        let (graph, rule) = (&converted.graph, &converted.rule);
         let fused = quantize::lower(graph)?;
         let blob = Blob::parse(converted.bytes.as_slice())?;
         let sketch = Sketch::of_blob(&blob);
@@ -273,13 +275,15 @@ impl ReportData {
             }
         };
         let scheme = blob.scheme();
-        let model = match scheme {
-            Scheme::Int8 | Scheme::Int8Fc4 => {
-                quantize::to_int8_fc4(graph, &rule.to_blob(), calibration, method, subject.int4_from)?
+        let again;
+        let model = match &converted.direct {
+            Some(direct) => direct,
+            None => {
+                again = quantize::to_f16(graph, &rule.to_blob(), board, None)?;
+                &again
             }
-            Scheme::F16 => quantize::to_f16(graph, &rule.to_blob(), board, None)?,
         };
-        let analysis = layers::alone(graph, &fused, &model, samples, rule, progress)?;
+        let analysis = layers::alone(graph, &fused, model, samples, rule, progress)?;
         let row = |(i, f): (usize, &Fused<'_>)| {
             let layer = blob.layer(i).with_context(|| format!("layer `{}` is not in the blob", f.name))?;
             let stored = &model.layers[i];
@@ -302,6 +306,7 @@ impl ReportData {
                 macs: layers::macs(graph, f),
                 bytes: bytes(&layer),
                 sqnr_db: Some(f64::from(converted.sqnr[i].db)).filter(|db| db.is_finite()),
+                predicted_db: converted.sqnr[i].predicted_db.map(f64::from).filter(|db| db.is_finite()),
                 source: alone.source,
                 sensitivity: alone.sensitivity,
                 ms_1: estimated.map(|row| row.ms_1),

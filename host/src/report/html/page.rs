@@ -124,6 +124,7 @@ fn layers(data: &ReportData) -> String {
             shape(&layer.output),
             escape(&layer.algorithm),
             number(&key("sqnr_db"), layer.sqnr_db, 2),
+            number(&key("predicted_db"), layer.predicted_db, 2),
             source(|s| s.weights_db, "weights_db"),
             source(|s| s.activations_db, "activations_db"),
             source(|s| s.both_db, "both_db"),
@@ -139,6 +140,7 @@ fn layers(data: &ReportData) -> String {
         "output",
         "algorithm",
         "SQNR dB",
+        "predicted dB",
         "weights dB",
         "activations dB",
         "alone dB",
@@ -149,7 +151,8 @@ fn layers(data: &ReportData) -> String {
     ];
     let rows: Vec<_> = data.layers.iter().enumerate().map(row).collect();
     let caption = format!(
-        "Signal to quantization noise. SQNR: with all layers before, on {} pictures. Weights, activations, alone: only this \
+        "Signal to quantization noise. SQNR: with all layers before, on {} pictures. Predicted: of an approximate algorithm, \
+         its own error on an input without any. Weights, activations, alone: only this \
          layer's weights, only its output, or both quantized, its input in f32, on {} pictures; layers computed directly. \
          Milliseconds: estimated for {}.",
         figure("/accuracy/pictures", &data.accuracy.pictures.to_string()),
