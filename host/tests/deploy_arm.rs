@@ -23,13 +23,16 @@ use vgg_edge_tests::{Ran, TempDir, run, temp_dir, vgg_of_two_blocks, winograd_of
 
 const EMULATOR: &str = "/usr/bin/qemu-aarch64";
 
-/// `sh ENTER PATH COMMAND`: runs COMMAND in the Arm shell that is first in PATH. P: programs keep their own name.
-const ENTER: &str = r#"exec unshare -Urm /bin/sh -c '
+/// `sh ENTER TOOLS [COMMAND]`: runs COMMAND, or that of the session behind the board's stand-ins, in the Arm shell of the folder
+/// TOOLS. P: programs keep their own name.
+const ENTER: &str = r#"path=$1
+if [ $# = 1 ]; then path=$VGG_EDGE_BIN:$1; fi
+exec unshare -Urm /bin/sh -c '
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc &&
 printf "%s" ":arm:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:PF" >/proc/sys/fs/binfmt_misc/register || exit 125
 PATH=$1
 export PATH
-exec sh -c "$2"' sh "$1" "${2:-$SSH_ORIGINAL_COMMAND}"
+exec "${PATH##*:}/sh" -c "$2"' sh "$path" "${2:-$SSH_ORIGINAL_COMMAND}"
 "#;
 
 /// A folder with the Arm tools and the script that enters it.
@@ -75,8 +78,7 @@ fn an_emulated_arm_board_is_deployed_to_and_goes_back() {
     let mut probe = Command::new("sh");
     let ran = run(probe.arg(&enter).arg(&tools).arg("uname -m; exec uname -m"));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "aarch64\naarch64\n"), "{}", ran.stderr);
-    let force =
-        format!("/usr/bin:/bin\nForceCommand sh {} \"${{PATH%%:*}}:{}\"", enter.display(), tools.display());
+    let force = format!("/usr/bin:/bin\nForceCommand sh {} {}", enter.display(), tools.display());
     let Some(board) = Board::with("", &force) else { return };
     board.set("emulator", EMULATOR);
     save(vgg_of_two_blocks(Scheme::Int8), &board.path("a.vgg"));

@@ -11,8 +11,9 @@ use vgg_edge_tests::{run, temp_dir};
 
 const ANALYZE: &str = "/usr/bin/systemd-analyze";
 
-/// Exposure, as systemd counts it from 0 (none) to 10, that no unit here may have; 2.0 is what it calls OK.
-const EXPOSURE: f64 = 2.5;
+/// The most exposure that a unit here may have, as systemd counts it from 0 (none) to 10; measured are 1.2 and, with camera and
+/// low port, 1.9.
+const EXPOSURE: f64 = 2.0;
 
 #[test]
 fn systemd_reads_the_unit_and_finds_little_exposed() {

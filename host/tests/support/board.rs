@@ -194,10 +194,13 @@ impl Board {
     }
 }
 
-/// The program of this machine.
+/// The program of this machine: the one in `VGG_EDGE_CLASSIFY`, or built here.
 pub(crate) fn classify() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| vgg_edge_tests::built("vgg-edge-classify", "classify"))
+    PROGRAM.get_or_init(|| match std::env::var_os("VGG_EDGE_CLASSIFY") {
+        Some(path) => path.into(),
+        None => vgg_edge_tests::built("vgg-edge-classify", "classify"),
+    })
 }
 
 /// Starts sshd on a free port, and waits for its greeting.
@@ -207,7 +210,7 @@ fn start_sshd(dir: &Path, before: &str, path: &str) -> (Child, u16) {
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/user.pub\nPidFile none\n\
              UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             StrictModes no\nMaxStartups 100\nSetEnv PATH={0}/bin:{path}\n",
+             StrictModes no\nMaxStartups 100\nSetEnv VGG_EDGE_BIN={0}/bin PATH={0}/bin:{path}\n",
             dir.display()
         );
         fs::write(dir.join("sshd_config"), text).unwrap();
