@@ -294,7 +294,9 @@ fn self_test_picture(blob: &Blob<'_>) -> anyhow::Result<Vec<u8>> {
     let Shape { height, width, channels } = blob.input();
     let pixels = match blob.golden() {
         Some(golden) => golden.input.to_vec(),
-        None => (0..blob.input().len()).map(|i| (i * 2654435761 >> 7) as u8).collect(),
+        None => {
+            (0..blob.input().len()).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 7) as u8).collect()
+        }
     };
     let color = match blob.preprocess().order {
         ChannelOrder::Gray => png::ColorType::Grayscale,
