@@ -176,7 +176,7 @@ impl Conversion {
     /// Without equalization for methods that look at a map's values alone: they would take small channels, once they are
     /// made large, for as important as the others, and clip these.
     fn effective_tuning(&self) -> Tuning {
-        let minds = matches!(self.method, Method::Auto | Method::MinMax | Method::Margin(_));
+        let minds = matches!(self.method, Method::Auto | Method::MinMax);
         Tuning { equalize: self.tuning.equalize && minds, ..self.tuning }
     }
 

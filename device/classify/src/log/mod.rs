@@ -78,7 +78,6 @@ const STACK_BYTES: usize = 128 << 10;
 /// When the file or the socket cannot be opened, when another program writes to it, when this program has no messages to
 /// make text of, and as wrong usage when an option has nothing to act on.
 pub(crate) fn start(args: &LogArgs) -> Result<()> {
-    frames::start_clock();
     let is_file =
         args.sink.as_deref().is_some_and(|sink| sink != Path::new("stderr") && socket_path(sink).is_none());
     let needs_file = [("--log-size <KIB>", args.size.is_some()), ("--log-files <N>", args.files.is_some())];
@@ -91,6 +90,7 @@ pub(crate) fn start(args: &LogArgs) -> Result<()> {
             None => Ok(()),
         };
     };
+    frames::start_clock();
     let cannot = || format!("cannot write the log {}", sink.display());
     let text = match args.format {
         Some(LogFormat::Text) => Some(own_messages().with_context(cannot)?),
