@@ -88,7 +88,11 @@ fn a_form_gives_a_list() {
     assert_eq!(refused(&four), (413, "multipart body: more pictures than the limit of 3".to_owned()));
     assert_eq!(refused(&form(&[])), (400, "multipart body: no part, expected a picture".to_owned()));
     let (status, error) = refused(&form(&[("large", &vec![b'x'; 3 << 20])]));
-    assert_eq!((status, error.starts_with("large: not a picture: starts with 78 78")), (415, true), "{error}");
+    assert_eq!(
+        (status, error.starts_with("large: not a picture: starts with 78 78")),
+        (415, true),
+        "{error}"
+    );
     let cut = form(&[("a", &red)]);
     assert_eq!(refused(&cut[..cut.len() - 10]).0, 400);
     let none = server.send("POST", "/v1/classify", &["Content-Type: multipart/form-data"], &cut);

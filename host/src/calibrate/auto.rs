@@ -21,7 +21,7 @@ use super::{Calibration, FOLDS, Method, Range, fold, mse};
 use crate::graph::{ActivationShape, Graph, Layer, Op, Shape};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
-use crate::quantize::{Fused, FusedOp, Rounded};
+use crate::quantize::{Factors, Fused, FusedOp, Rounded};
 use crate::reference::Reference;
 use crate::samples::Samples;
 
@@ -48,7 +48,8 @@ struct Trial {
 type Candidate = (Method, [Range; FOLDS]);
 
 impl Calibration {
-    /// Finds for every layer of `fused` what [`Method::Auto`] stands for, on some of the pictures.
+    /// Finds for every layer of `fused` what [`Method::Auto`] stands for, on some of the pictures; `factors` are those that the
+    /// channels of `graph` were equalized by.
     ///
     /// # Errors
     /// A picture that cannot be read, or a failure of the reference.
@@ -59,6 +60,7 @@ impl Calibration {
         reference: &Reference,
         samples: &Samples,
         rule: &Preprocess,
+        factors: &Factors,
         progress: &Progress,
     ) -> anyhow::Result<()> {
         let trials: Vec<Trial> = (0..fused.len())
@@ -76,7 +78,7 @@ impl Calibration {
                     outputs.into_iter().map(|o| (o.layer_idx, o.data)).collect();
                 let errors = trials
                     .iter()
-                    .map(|t| t.errors(&outputs, fold(picture_idx)))
+                    .map(|t| t.errors(&outputs, fold(picture_idx), factors.of(t.judge_idx)))
                     .collect::<anyhow::Result<_>>();
                 bar.inc(1);
                 errors
@@ -177,7 +179,13 @@ fn segment(input: ActivationShape, mut layers: Vec<Layer>) -> anyhow::Result<Ref
 
 impl Trial {
     /// Squared error of the judge's output for each candidate, on a picture of part `fold`.
-    fn errors(&self, outputs: &HashMap<usize, Vec<f32>>, fold: usize) -> anyhow::Result<Vec<f64>> {
+    /// In the judge's real units: `factors` are those of its channels, none for all 1.
+    fn errors(
+        &self,
+        outputs: &HashMap<usize, Vec<f32>>,
+        fold: usize,
+        factors: &[f32],
+    ) -> anyhow::Result<Vec<f64>> {
         let (Some(values), Some(wanted)) = (outputs.get(&self.layer_idx), outputs.get(&self.judge_idx))
         else {
             return Ok(vec![0.0; self.candidates.len()]);
@@ -185,7 +193,9 @@ impl Trial {
         let error = |(_, rounded): &(Method, [Rounded; FOLDS])| {
             let values: Vec<f32> = values.iter().map(|&v| rounded[fold].value(v)).collect();
             let found = self.segment.run(&values)?.logits;
-            Ok(wanted.iter().zip(&found).map(|(w, f)| f64::from(w - f).powi(2)).sum())
+            let factor = |i: usize| factors.get(i % factors.len().max(1)).map_or(1.0, |f| f64::from(*f));
+            let off = wanted.iter().zip(&found).enumerate();
+            Ok(off.map(|(i, (w, f))| (factor(i) * f64::from(w - f)).powi(2)).sum())
         };
         self.candidates.iter().map(error).collect()
     }
