@@ -246,8 +246,8 @@ impl Conversion {
                 let mut calibration = Calibration::keeping(graph, &reference, samples, rule, &keep, progress)
                     .context("calibrate")?;
                 if self.method == Method::Auto {
-                    let choose =
-                        calibration.choose(graph, &fused, &reference, samples, rule, &factors, progress);
+                    calibration.equalized_by(&factors);
+                    let choose = calibration.choose(graph, &fused, &reference, samples, rule, progress);
                     choose.context("choose ranges")?;
                 }
                 let stored = &rule.to_blob();

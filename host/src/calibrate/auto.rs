@@ -21,7 +21,7 @@ use super::{Calibration, FOLDS, Method, Range, fold, mse};
 use crate::graph::{ActivationShape, Graph, Layer, Op, Shape};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
-use crate::quantize::{Factors, Fused, FusedOp, Rounded};
+use crate::quantize::{Fused, FusedOp, Rounded};
 use crate::reference::Reference;
 use crate::samples::Samples;
 
@@ -48,8 +48,7 @@ struct Trial {
 type Candidate = (Method, [Range; FOLDS]);
 
 impl Calibration {
-    /// Finds for every layer of `fused` what [`Method::Auto`] stands for, on some of the pictures; `factors` are those that the
-    /// channels of `graph` were equalized by.
+    /// Finds for every layer of `fused` what [`Method::Auto`] stands for, on some of the pictures.
     ///
     /// # Errors
     /// A picture that cannot be read, or a failure of the reference.
@@ -60,7 +59,6 @@ impl Calibration {
         reference: &Reference,
         samples: &Samples,
         rule: &Preprocess,
-        factors: &Factors,
         progress: &Progress,
     ) -> anyhow::Result<()> {
         let trials: Vec<Trial> = (0..fused.len())
@@ -78,7 +76,7 @@ impl Calibration {
                     outputs.into_iter().map(|o| (o.layer_idx, o.data)).collect();
                 let errors = trials
                     .iter()
-                    .map(|t| t.errors(&outputs, fold(picture_idx), factors.of(t.judge_idx)))
+                    .map(|t| t.errors(&outputs, fold(picture_idx), self.factors.of(t.judge_idx)))
                     .collect::<anyhow::Result<_>>();
                 bar.inc(1);
                 errors

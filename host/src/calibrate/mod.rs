@@ -32,6 +32,7 @@ pub use taps::TapStats;
 use crate::graph::{ActivationShape, Graph};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
+use crate::quantize::Factors;
 use crate::reference::Reference;
 use crate::samples::Samples;
 
@@ -102,6 +103,8 @@ pub struct Calibration {
     /// What [`Method::Auto`] stands for, layer by layer of the graph.
     chosen: Vec<Option<Method>>,
     kept: HashMap<usize, Kept>,
+    /// Those that channels were equalized by.
+    factors: Factors,
     n_pictures: usize,
 }
 
@@ -200,7 +203,12 @@ impl Calibration {
         }
         let chosen = vec![None; layers.len()];
         kept.values_mut().for_each(|kept| kept.sort_by_key(|(i, _)| *i));
-        Ok(Self { picture, layers, chosen, kept, n_pictures: samples.len() })
+        Ok(Self { picture, layers, chosen, kept, factors: Factors::default(), n_pictures: samples.len() })
+    }
+
+    /// Says what the channels of the graph were equalized by, so that [`Calibration::choose`] judges in real units.
+    pub fn equalized_by(&mut self, factors: &Factors) {
+        self.factors = factors.clone();
     }
 
     /// The range that `method` takes for layer `layer_idx` of the graph.
