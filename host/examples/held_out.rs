@@ -5,7 +5,7 @@
 //! ```
 //!
 //! PRESET is a preprocessing preset, or `-` for the file beside the weights. Options: `scheme=int8-fc4`, `from=N` (the weights
-//! from which on a dense layer takes 4 bits), `method=minmax|entropy|mse|auto`, `rounding=nearest`, `equalize=no`, `bias=no`.
+//! from which on a dense layer takes 4 bits), `method=minmax|entropy|mse|auto`, `rounding=gptq`, `equalize=yes`, `bias=no`.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -40,8 +40,8 @@ fn main() -> anyhow::Result<()> {
             Some(("method", "entropy")) => method = Method::Entropy,
             Some(("method", "mse")) => method = Method::Mse,
             Some(("method", "auto")) => method = Method::Auto,
-            Some(("rounding", "nearest")) => tuning.rounding = Rounding::Nearest,
-            Some(("equalize", "no")) => tuning.equalize = false,
+            Some(("rounding", "gptq")) => tuning.rounding = Rounding::Gptq,
+            Some(("equalize", "yes")) => tuning.equalize = true,
             Some(("bias", "no")) => tuning.correct_bias = false,
             _ => bail!("option `{option}`: expected scheme, from, method, rounding, equalize or bias"),
         }

@@ -176,7 +176,7 @@ impl Conversion {
     /// Without equalization for methods that look at a map's values alone: they would take small channels, once they are
     /// made large, for as important as the others, and clip these.
     fn effective_tuning(&self) -> Tuning {
-        let minds = matches!(self.method, Method::Auto | Method::MinMax);
+        let minds = matches!(self.method, Method::Auto | Method::MinMax | Method::Margin(_));
         Tuning { equalize: self.tuning.equalize && minds, ..self.tuning }
     }
 
@@ -246,6 +246,7 @@ impl Conversion {
                 let mut calibration = Calibration::keeping(graph, &reference, samples, rule, &keep, progress)
                     .context("calibrate")?;
                 if self.method == Method::Auto {
+                    calibration.equalized_by(&factors);
                     let choose = calibration.choose(graph, &fused, &reference, samples, rule, progress);
                     choose.context("choose ranges")?;
                 }

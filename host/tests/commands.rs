@@ -314,7 +314,7 @@ fn options_and_labels_that_do_not_fit() {
         ("--scheme f16 --method minmax", "--method and --percentile go with --scheme int8 and int8-fc4"),
         (
             "--scheme f16 --rounding nearest",
-            "--rounding, --no-equalize and --no-bias-correction go with --scheme int8 and int8-fc4",
+            "--rounding, --equalize and --no-bias-correction go with --scheme int8 and int8-fc4",
         ),
         ("--max-pictures 0", "--max-pictures is 0, expected at least 1"),
         ("--max-drop=-1", "--max-drop is -1, expected points of top-1, from 0 to 100"),

@@ -32,6 +32,7 @@ pub use taps::TapStats;
 use crate::graph::{ActivationShape, Graph};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
+use crate::quantize::Factors;
 use crate::reference::Reference;
 use crate::samples::Samples;
 
@@ -46,6 +47,8 @@ pub enum Method {
     Entropy,
     /// With the least squared error over what was seen.
     Mse,
+    /// From the smallest to the largest value seen, times so much: room for what was not seen.
+    Margin(f64),
     /// For each layer the one of these that [`Calibration::choose`] found best; before that, the least squared error.
     Auto,
 }
@@ -58,6 +61,7 @@ impl Method {
             Self::Percentile(percent) => percentile::range(histogram, percent),
             Self::Entropy => entropy::range(histogram),
             Self::Mse | Self::Auto => mse::range(histogram),
+            Self::Margin(margin) => minmax::range(histogram).times(margin),
         }
     }
 }
@@ -69,6 +73,7 @@ impl std::fmt::Display for Method {
             Self::Percentile(percent) => write!(f, "percentile {percent}"),
             Self::Entropy => f.write_str("entropy"),
             Self::Mse => f.write_str("mse"),
+            Self::Margin(margin) => write!(f, "minmax x {margin}"),
             Self::Auto => f.write_str("auto"),
         }
     }
@@ -83,6 +88,13 @@ pub struct Range {
     pub max: f32,
 }
 
+impl Range {
+    fn times(self, factor: f64) -> Self {
+        let times = |v: f32| (f64::from(v) * factor) as f32;
+        Self { min: times(self.min), max: times(self.max) }
+    }
+}
+
 /// What one network's layers put out over a set of pictures.
 #[derive(Clone, Debug)]
 pub struct Calibration {
@@ -91,6 +103,8 @@ pub struct Calibration {
     /// What [`Method::Auto`] stands for, layer by layer of the graph.
     chosen: Vec<Option<Method>>,
     kept: HashMap<usize, Kept>,
+    /// Those that channels were equalized by.
+    factors: Factors,
     n_pictures: usize,
 }
 
@@ -103,8 +117,19 @@ const MAX_KEPT: usize = 512;
 /// What one layer put out.
 #[derive(Clone, Debug)]
 struct Seen {
+    /// Of all pictures.
     histogram: Histogram,
+    /// Of each part of the pictures.
+    folds: [Histogram; FOLDS],
     means: Means,
+}
+
+/// Parts of the pictures: a range is tried on a part that it does not come from.
+const FOLDS: usize = 4;
+
+/// The part that picture `i` is in: mixed, whatever step pictures are picked with.
+fn fold(i: usize) -> usize {
+    (i + i / FOLDS + i / (FOLDS * FOLDS)) % FOLDS
 }
 
 impl Calibration {
@@ -139,20 +164,21 @@ impl Calibration {
         let shapes = || (0..graph.layers().len()).map(|i| graph.output_shape(i));
         let seen = |s: ActivationShape| Seen {
             histogram: Histogram::default(),
+            folds: std::array::from_fn(|_| Histogram::default()),
             means: Means::new(s.len(), s.channels()),
         };
         let input = graph.input_shape(0);
         let none = || keep.iter().map(|layer_idx| (*layer_idx, Kept::new())).collect::<HashMap<_, _>>();
         let empty =
             || (Means::new(input.len(), input.channels()), shapes().map(seen).collect::<Vec<_>>(), none());
-        let (picture, layers, mut kept) = (0..samples.len())
+        let (picture, mut layers, mut kept) = (0..samples.len())
             .into_par_iter()
             .try_fold(empty, |(mut pixels, mut layers, mut kept), i| {
                 let picture = samples.picture(i)?;
                 let values: Vec<f32> = picture.data.iter().map(|&p| f32::from(p)).collect();
                 pixels.add(&values);
                 for output in reference.run_with_outputs(&rule.normalize(&picture.data)?)?.1 {
-                    layers[output.layer_idx].histogram.add(&output.data);
+                    layers[output.layer_idx].folds[fold(i)].add(&output.data);
                     layers[output.layer_idx].means.add(&output.data);
                     if let Some(kept) = kept.get_mut(&output.layer_idx).filter(|_| i % every == 0) {
                         kept.push((i, output.data));
@@ -164,7 +190,7 @@ impl Calibration {
             .try_reduce(empty, |mut a, b| {
                 a.0.merge(&b.0);
                 for (a, b) in a.1.iter_mut().zip(&b.1) {
-                    a.histogram.merge(&b.histogram);
+                    a.folds.iter_mut().zip(&b.folds).for_each(|(a, b)| a.merge(b));
                     a.means.merge(&b.means);
                 }
                 for (layer_idx, kept) in b.2 {
@@ -172,14 +198,30 @@ impl Calibration {
                 }
                 Ok(a)
             })?;
+        for seen in &mut layers {
+            seen.folds.iter().for_each(|fold| seen.histogram.merge(fold));
+        }
         let chosen = vec![None; layers.len()];
         kept.values_mut().for_each(|kept| kept.sort_by_key(|(i, _)| *i));
-        Ok(Self { picture, layers, chosen, kept, n_pictures: samples.len() })
+        Ok(Self { picture, layers, chosen, kept, factors: Factors::default(), n_pictures: samples.len() })
+    }
+
+    /// Says what the channels of the graph were equalized by, so that [`Calibration::choose`] judges in real units.
+    pub fn equalized_by(&mut self, factors: &Factors) {
+        self.factors = factors.clone();
     }
 
     /// The range that `method` takes for layer `layer_idx` of the graph.
     pub fn range(&self, layer_idx: usize, method: Method) -> Range {
         self.method(layer_idx, method).of(&self.layers[layer_idx].histogram)
+    }
+
+    /// What layer `layer_idx` put out for the pictures that are not in part `fold`.
+    fn without(&self, layer_idx: usize, fold: usize) -> Histogram {
+        let mut histogram = Histogram::default();
+        let others = self.layers[layer_idx].folds.iter().enumerate().filter(|(i, _)| *i != fold);
+        others.for_each(|(_, other)| histogram.merge(other));
+        histogram
     }
 
     /// What `method` is for layer `layer_idx`: itself, or what `auto` chose.

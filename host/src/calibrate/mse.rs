@@ -29,6 +29,13 @@ pub(super) fn range(histogram: &Histogram) -> Range {
     Range { min: (min * share) as f32, max: (max * share) as f32 }
 }
 
+/// Squared error of what `histogram` counts in this range.
+pub(super) fn loss(histogram: &Histogram, range: Range) -> f64 {
+    let half = histogram.width() / 2.0;
+    let bins: Vec<(f64, f64)> = histogram.bins().map(|(edge, n)| (edge + half, n as f64)).collect();
+    error(&bins, f64::from(range.min), f64::from(range.max))
+}
+
 fn error(bins: &[(f64, f64)], min: f64, max: f64) -> f64 {
     let step = (max - min) / STEPS;
     let of_bin = |&(v, n): &(f64, f64)| {

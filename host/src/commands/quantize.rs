@@ -74,12 +74,12 @@ pub struct QuantizeArgs {
     /// Percent of the values inside the range, for --method percentile [default: 99.99]
     #[arg(long, value_name = "PERCENT")]
     pub percentile: Option<f64>,
-    /// How 8-bit weights are rounded (int8) [default: gptq]
+    /// How 8-bit weights are rounded (int8) [default: nearest]
     #[arg(long, value_enum)]
     pub rounding: Option<RoundingArg>,
-    /// Leave channels as large as they are, instead of evening them out between layers (int8)
+    /// Even channels out between layers (int8, with --method auto and minmax)
     #[arg(long)]
-    pub no_equalize: bool,
+    pub equalize: bool,
     /// Leave biases as they are, instead of correcting them for what rounding shifts (int8)
     #[arg(long)]
     pub no_bias_correction: bool,
@@ -138,17 +138,17 @@ impl QuantizeArgs {
     }
 
     fn tuning(&self, scheme: Scheme) -> anyhow::Result<Tuning> {
-        let given = self.rounding.is_some() || self.no_equalize || self.no_bias_correction;
+        let given = self.rounding.is_some() || self.equalize || self.no_bias_correction;
         ensure!(
             scheme.is_int8() || !given,
-            "--rounding, --no-equalize and --no-bias-correction go with --scheme int8 and int8-fc4"
+            "--rounding, --equalize and --no-bias-correction go with --scheme int8 and int8-fc4"
         );
         let rounding = match self.rounding {
             Some(RoundingArg::Nearest) => Rounding::Nearest,
             Some(RoundingArg::Gptq) => Rounding::Gptq,
             None => Rounding::default(),
         };
-        Ok(Tuning { rounding, equalize: !self.no_equalize, correct_bias: !self.no_bias_correction })
+        Ok(Tuning { rounding, equalize: self.equalize, correct_bias: !self.no_bias_correction })
     }
 
     fn check_gate(&self, scheme: Scheme) -> anyhow::Result<()> {

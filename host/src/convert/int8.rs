@@ -35,7 +35,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { rounding: Rounding::default(), equalize: true, correct_bias: true }
+        Self { rounding: Rounding::default(), equalize: false, correct_bias: true }
     }
 }
 

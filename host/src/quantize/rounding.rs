@@ -18,9 +18,9 @@ use crate::calibrate::Moments;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rounding {
     /// Each to the nearest step.
+    #[default]
     Nearest,
     /// Errors taken back by the weights behind, by the second moments of the inputs.
-    #[default]
     Gptq,
 }
 
