@@ -22,10 +22,10 @@ pub(crate) struct Args {
     /// Rust target, instead of the board's
     #[arg(long, conflicts_with = "board")]
     target: Option<String>,
-    /// Features beside the default ones: camera, serve, ..., separated by commas
+    /// Features beside the default ones: camera, serve, mqtt, separated by commas
     #[arg(long, value_name = "NAMES")]
     features: Option<String>,
-    /// Build without camera and server, but for the named features: the smallest program
+    /// Build without camera, server and MQTT, but for the named features: the smallest program
     #[arg(long)]
     no_default_features: bool,
 }
@@ -82,9 +82,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What all Arm boards run, for `deploy`.
-pub(crate) fn for_boards() -> anyhow::Result<PathBuf> {
-    build(CLASSIFY, BOARD_TARGET).map(|(program, _)| program)
+/// What all Arm boards run, stripped: [`CLASSIFY`], and more of `cargo build`'s words.
+pub(crate) fn stripped(what: &str) -> anyhow::Result<PathBuf> {
+    build(what, BOARD_TARGET).map(|(program, _)| program)
 }
 
 /// The stripped program and its twin.

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &host::Args) -> anyhow::Result<ExitCode> {
     if !needs_program(&args.args) {
         return host::run("deploy", args);
     }
-    let program = build::for_boards()?;
+    let program = build::stripped(build::CLASSIFY)?;
     let own = [OsString::from("--program"), program.into_os_string()];
     host::run("deploy", &host::Args { args: own.into_iter().chain(args.args.iter().cloned()).collect() })
 }

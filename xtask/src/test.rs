@@ -1,7 +1,8 @@
 //! `test` and `ci`: everything the project checks; one list of jobs, every failure told.
 //!
 //! ```text
-//! fmt  clippy  host  no-std  memory  board  models  counts, then for each emulated CPU: kernels, parity
+//! fmt  clippy  features  host  no-std  memory  board  small  deploy  models  counts,
+//! then for each emulated CPU: kernels, parity
 //! ```
 
 use std::env::consts::ARCH;
@@ -35,8 +36,12 @@ enum Check {
     NoStd,
     /// The kernels of this machine, a part at a time, under a program that sees every access out of bounds.
     Memory,
-    /// The board's program, as shipped.
-    Board,
+    /// The board's program without, and with each one of its features.
+    Features,
+    /// The board's program, as shipped, or without camera, server and MQTT; at most so many bytes.
+    Board { features: &'static str, limit: u64 },
+    /// A deployment to an emulated Arm board.
+    Deploy,
     /// Models of the bundled network, and of VGG16 where its weights are, for the parity jobs.
     Models,
     /// Instructions counted on emulated CPUs, as `bench --cpu` does.
@@ -52,10 +57,13 @@ fn jobs() -> Vec<(String, Check)> {
     let mut jobs = vec![
         ("fmt".to_owned(), Check::Cargo("fmt --all --check")),
         ("clippy".to_owned(), Check::Cargo("clippy --workspace --all-targets -- -D warnings")),
+        ("features".to_owned(), Check::Features),
         ("host".to_owned(), Check::Cargo("test --workspace --no-fail-fast")),
         ("no-std".to_owned(), Check::NoStd),
         ("memory".to_owned(), Check::Memory),
-        ("board".to_owned(), Check::Board),
+        ("small".to_owned(), Check::Board { features: " --no-default-features", limit: 2_000_000 }),
+        ("board".to_owned(), Check::Board { features: "", limit: 6_000_000 }),
+        ("deploy".to_owned(), Check::Deploy),
         ("models".to_owned(), Check::Models),
         ("counts".to_owned(), Check::Counts),
     ];
@@ -68,6 +76,9 @@ fn jobs() -> Vec<(String, Check)> {
 
 /// Sees accesses out of bounds and values that nobody wrote; Debian's package `valgrind`.
 const VALGRIND: &str = "valgrind";
+
+/// The features of the board's program, each alone; none is a choice, too.
+const FEATURES: [&str; 4] = ["", "camera", "serve", "mqtt"];
 
 /// The engine's tests that compare kernels.
 const KERNEL_TESTS: [&str; 9] = [
@@ -151,7 +162,7 @@ impl Check {
     fn needs(&self) -> Option<&'static str> {
         match self {
             Check::Memory => Some(VALGRIND),
-            Check::Counts | Check::Kernels(_) | Check::Parity(_) => Some(EMULATOR),
+            Check::Counts | Check::Deploy | Check::Kernels(_) | Check::Parity(_) => Some(EMULATOR),
             _ => None,
         }
     }
@@ -188,9 +199,22 @@ impl Check {
                 }
                 Ok(())
             }
-            Check::Board => {
-                shell::add_target(BOARD_TARGET)?;
-                shell::run(&mut build::compile("build", build::CLASSIFY, BOARD_TARGET))
+            Check::Features => FEATURES.iter().try_for_each(|feature| {
+                let all = "clippy -p vgg-edge-classify --bins --no-default-features";
+                shell::run(&mut cargo(&format!("{all} --features={feature} -- -D warnings")))
+            }),
+            Check::Board { features, limit } => {
+                let program = build::stripped(&format!("{}{features}", build::CLASSIFY))?;
+                let len = fs::metadata(&program)?.len();
+                eprintln!("{}: {len} bytes, at most {limit}", program.display());
+                ensure!(len <= *limit, "{len} bytes, expected at most {limit}");
+                Ok(())
+            }
+            Check::Deploy => {
+                ensure!(!ci || std::env::var_os("VGG_EDGE_ARM_BUSYBOX").is_some(), "no VGG_EDGE_ARM_BUSYBOX");
+                let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
+                let mut command = cargo("test --workspace --test deploy_arm -- --nocapture");
+                shell::run(command.env("VGG_EDGE_ARM_CLASSIFY", program))
             }
             Check::Models => {
                 // With the features of the `host` job: those of one package would build tract-core again.
@@ -243,7 +267,7 @@ impl Check {
             }
             Check::Parity(cpu) => {
                 let program = shell::target_dir().join(BOARD_TARGET).join("board/classify");
-                let mut command = cargo("test --workspace --test parity -- --nocapture");
+                let mut command = cargo("test --workspace --test parity --test serving -- --nocapture");
                 command
                     .env("VGG_EDGE_CLASSIFY", program)
                     .env("VGG_EDGE_EMULATOR", emulate(cpu))
@@ -289,6 +313,8 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), names.len());
         let place = |name: &str| names.iter().position(|n| n == name).unwrap();
+        // The last program built is the one that is shipped.
+        assert!(place("small") < place("board") && place("board") < place("deploy"));
         for cpu in &CPUS {
             let parity = place(&format!("parity-{}", cpu.name));
             assert!(place("board") < parity && place("models") < parity);
