@@ -290,6 +290,9 @@ fn tilings(
     layers.iter().zip(most_rows).enumerate().map(tiling).collect()
 }
 
+/// So many bytes of windows beyond the cache are worth one byte that is moved.
+const WINDOW_PRICE: usize = 8;
+
 /// Plans a network. `l2` is the cache, in bytes, that a band should fit; `first` says that the first layer's weights are
 /// made for exact Winograd when the network is loaded.
 pub(crate) fn plan(
@@ -328,7 +331,10 @@ pub(crate) fn plan(
                 let tilings = tilings(block, &most_rows, from_picture, (l2, n_threads));
                 let maps = ([source.len(), target.len()], copies(layers, range.start, &most_rows));
                 let traffic = traffic(block, &windows, &tilings, maps, n_bands, l2);
-                (traffic.iter().map(|t| t.weights + t.maps).sum::<usize>(), band_rows, tilings)
+                // Memory has a price, too: else one band would be best where no window stays in the cache.
+                let memory = windows.iter().map(Buffer::len).sum::<usize>().saturating_sub(l2) / WINDOW_PRICE;
+                let cost = memory + traffic.iter().map(|t| t.weights + t.maps).sum::<usize>();
+                (cost, band_rows, tilings)
             })
             .min_by_key(|(cost, ..)| *cost);
         let Some((_, band_rows, tilings)) = best else { continue };

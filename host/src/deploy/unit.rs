@@ -244,8 +244,9 @@ mod tests {
     #[test]
     fn a_service_on_loopback_reaches_nothing_else() {
         let text = unit().text();
-        let command =
-            "/opt/vgg-edge/current/classify serve /opt/vgg-edge/current/model.vgg --listen 127.0.0.1:8080";
+        // Half of the board's memory is less than the defaults' bounds.
+        let command = "/opt/vgg-edge/current/classify serve /opt/vgg-edge/current/model.vgg --listen 127.0.0.1:8080 \
+                       --max-buffered 16M --max-pixels 8388608 --decoders 1";
         assert_eq!(line(&text, "ExecStart").as_deref(), Some(command));
         assert_eq!(line(&text, "IPAddressDeny").as_deref(), Some("any"));
         assert_eq!(line(&text, "MemoryMax").as_deref(), Some("306184192"));

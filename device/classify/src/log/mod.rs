@@ -45,16 +45,16 @@ pub(crate) use self::text::NoMessages;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct LogArgs {
     /// Log to FILE, to `stderr`, or to the readers of the Unix socket `unix:PATH`; `cargo xtask logs` decodes it
-    #[arg(long = "log", global = true, value_name = "SINK")]
+    #[arg(id = "log", long = "log", global = true, value_name = "SINK")]
     sink: Option<PathBuf>,
     /// defmt: ids and values, a few bytes a message; text: lines for people [default: defmt]
-    #[arg(long = "log-format", global = true, value_name = "FORMAT")]
+    #[arg(id = "log-format", long = "log-format", global = true, value_name = "FORMAT")]
     format: Option<LogFormat>,
     /// KiB that a log file may have before the next one is begun [default: 1024]
-    #[arg(long = "log-size", global = true, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..))]
+    #[arg(id = "log-size", long = "log-size", global = true, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..))]
     size: Option<u32>,
     /// Log files kept, with the current one; older ones are FILE.1, FILE.2 ... [default: 4]
-    #[arg(long = "log-files", global = true, value_name = "N")]
+    #[arg(id = "log-files", long = "log-files", global = true, value_name = "N")]
     files: Option<NonZeroU32>,
 }
 

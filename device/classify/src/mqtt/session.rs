@@ -38,7 +38,7 @@ const MAX_PACKET: usize = 16 << 20;
 /// First and longest wait before another attempt.
 const WAIT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// For what is left to arrive when the program ends.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What happened, for the log and for people.
 #[derive(Debug, PartialEq)]

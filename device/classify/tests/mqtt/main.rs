@@ -321,6 +321,7 @@ fn tls_with_the_authority_that_is_named() {
     let url = format!("mqtts://localhost:{}", broker.port);
     let publisher = Publisher::start("pi", &url, &["--mqtt-ca", &ca, "--mqtt-qos", "2"]);
     publisher.send(1..=100);
+    subscriber.wait("the last result", |lines| lines.iter().any(|line| line.ends_with("\"sequence\":100}")));
     publisher.finish();
     subscriber.wait_line("vgg-edge/pi/status|0|offline");
     assert_eq!(subscriber.numbers("vgg-edge/pi/result"), (1..=100).collect::<Vec<_>>());
