@@ -72,7 +72,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// From now on, answers with the best `k` classes.
-    #[allow(dead_code, reason = "the server calls it")]
+    #[cfg(feature = "serve")]
     pub(crate) fn show(&mut self, k: usize) {
         self.k = k;
     }

@@ -21,7 +21,6 @@ mod model;
 #[cfg(feature = "mqtt")]
 mod mqtt;
 #[cfg(feature = "serve")]
-#[allow(dead_code, reason = "a status is not told yet")]
 mod notify;
 #[cfg(any(feature = "camera", feature = "serve"))]
 mod observation;

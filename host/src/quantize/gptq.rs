@@ -84,15 +84,7 @@ pub(super) fn inverse_factor(h: Vec<f64>, n: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, state: &mut u64) -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
+    use crate::quantize::numbers;
 
     #[test]
     fn the_factor_is_that_of_the_inverse() {

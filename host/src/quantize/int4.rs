@@ -350,15 +350,7 @@ fn group_scale(weights: &[f32], importance: &[f32], base: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, state: &mut u64) -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
+    use crate::quantize::numbers;
 
     /// Sum of squared errors of the outputs over all pictures, and of the outputs themselves.
     fn error(layer: &OhwiWeights, linear: &NewLinear, in_scale: f32, pictures: &[&[f32]]) -> (f64, f64) {

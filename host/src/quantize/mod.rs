@@ -317,3 +317,13 @@ fn model(graph: &Graph, rule: &Preprocess, scheme: Scheme, layers: Vec<NewLayer>
         metadata: String::new(),
     }
 }
+
+/// Numbers in -1..1 for tests, the same for one `state`.
+#[cfg(test)]
+fn numbers(n: usize, state: &mut u64) -> Vec<f32> {
+    let next = |_| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(next).collect()
+}

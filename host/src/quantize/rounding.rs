@@ -130,15 +130,7 @@ fn factor(mut moments: Vec<f64>, damping: f64) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::calibrate::Planes;
-
-    fn numbers(n: usize, state: &mut u64) -> Vec<f32> {
-        (0..n)
-            .map(|_| {
-                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (*state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
+    use crate::quantize::numbers;
 
     /// Smooth maps: neighbours go together, which rounding to nearest does not know.
     fn maps(n: usize, channels: usize, state: &mut u64) -> Vec<Vec<i16>> {

@@ -42,6 +42,7 @@ pub(crate) async fn pulse(app: App, notifier: Arc<Notifier>) {
             notifier.alive();
         } else if was_alive {
             defmt::error!("the worker is at one picture for more than {=u64} s", HANGS.as_secs());
+            notifier.status("the network does not come to an end with a picture");
         }
         was_alive = alive;
         tokio::time::sleep(pause).await;
