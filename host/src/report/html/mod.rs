@@ -1,7 +1,7 @@
 //! `quantize --report`: one page about a conversion, complete in itself, with every figure also as JSON inside.
 //!
 //! ```text
-//! Converted, graph, pictures ─► layers.rs (each layer alone) ─┐
+//! Converted, graph, pictures ─► layers.rs (each layer alone) ─┐ gather.rs
 //!                           └─► pictures.rs (worst answers) ──┴─► ReportData ─► page.rs ─► HTML
 //!                                                                 data.rs       svg.rs, charts.rs, network.rs
 //! ```
@@ -11,6 +11,7 @@
 
 mod charts;
 mod data;
+mod gather;
 mod layers;
 mod network;
 mod page;
