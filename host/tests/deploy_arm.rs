@@ -6,13 +6,16 @@
 //! ```
 //!
 //! `VGG_EDGE_ARM_BUSYBOX` names busybox, `VGG_EDGE_ARM_CLASSIFY` the program; without them this says so and passes: a job sets
-//! them. Registering needs Linux 6.7 and user namespaces, but no rights; systemctl and the service are stand-ins as ever.
+//! them. Registering needs Linux 6.7 and user namespaces, but no rights; systemctl is a stand-in as ever, and what it starts
+//! is the Arm program: `classify serve`, asked over HTTP.
 #![cfg(target_os = "linux")]
 
 #[path = "support/board.rs"]
 mod board;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -68,6 +71,17 @@ fn first(ran: &Ran) -> Value {
     value["hosts"][0].clone()
 }
 
+/// What the service answers.
+fn get(board: &Board, path: &str) -> Value {
+    let mut stream = TcpStream::connect(board.service).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text}"));
+    assert!(head.starts_with("HTTP/1.0 200 ") || head.starts_with("HTTP/1.1 200 "), "{text}");
+    serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"))
+}
+
 #[test]
 fn an_emulated_arm_board_is_deployed_to_and_goes_back() {
     let (Some(busybox), Some(program)) = (file("VGG_EDGE_ARM_BUSYBOX"), file("VGG_EDGE_ARM_CLASSIFY")) else {
@@ -80,7 +94,6 @@ fn an_emulated_arm_board_is_deployed_to_and_goes_back() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "aarch64\naarch64\n"), "{}", ran.stderr);
     let force = format!("/usr/bin:/bin\nForceCommand sh {} {}", enter.display(), tools.display());
     let Some(board) = Board::with("", &force) else { return };
-    board.set("emulator", EMULATOR);
     save(vgg_of_two_blocks(Scheme::Int8), &board.path("a.vgg"));
     save(winograd_of_two_blocks(), &board.path("b.vgg"));
     let deploy = |words: &str| {
@@ -96,16 +109,33 @@ fn an_emulated_arm_board_is_deployed_to_and_goes_back() {
     assert_eq!(row["release"].as_str(), Some(a.as_str()));
     println!("emulated Arm board: {}, {}", row["board"], row["kernel"]);
 
+    let kernel = || get(&board, "/v1/model")["running"]["kernel"].clone();
+    assert_eq!(kernel(), row["kernel"]);
+
     let ran = deploy("b.vgg");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let b = board.current();
+    let status = first(&deploy("status "));
+    assert_eq!((&status["healthy"], status["release"].as_str()), (&Value::Bool(true), Some(&*b)));
+    assert_eq!(status["previous"].as_str(), Some(&*a));
     let ran = deploy("rollback --to x");
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert_eq!((ran.code, board.current()), (Some(1), b.clone()), "{}", ran.stderr);
     let ran = deploy("rollback ");
     assert_eq!((ran.code, board.current()), (Some(0), a.clone()), "{}", ran.stderr);
-    board.set("wrong", "");
-    let ran = deploy("b.vgg");
-    assert_eq!((ran.code, first(&ran)["result"].as_str()), (Some(1), Some("rolled back")), "{}", ran.stderr);
-    board.unset("wrong");
+
+    // Versions that fail: one takes no picture, one does not start.
+    for (option, expected) in [
+        ("--max-body=1", "smoke: POST /v1/classify"),
+        (
+            "--max-buffered=1",
+            "error: --max-body is 16777216 bytes, expected --max-buffered (1 bytes) or less",
+        ),
+    ] {
+        let ran = deploy(&format!("b.vgg --serve-arg={option}"));
+        assert_eq!((ran.code, first(&ran)["result"].as_str()), (Some(1), Some("rolled back")), "{option}");
+        assert!(ran.stderr.contains(expected) && board.current() == a, "{option}: {}", ran.stderr);
+        assert_eq!(kernel(), row["kernel"], "{option}");
+    }
     let status = first(&deploy("status "));
     assert_eq!((status["healthy"].as_bool(), status["release"].as_str()), (Some(true), Some(a.as_str())));
 

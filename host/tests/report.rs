@@ -1,17 +1,16 @@
 //! `quantize --report` in a real browser: a page that renders, with marks in its charts.
 //!
 //! Nothing fails on the console, and the page's figures are those of the JSON in it.
-//!
-//! The page holds no script; a second page shows it in a frame as wide as a phone and writes down what a script finds there.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
-use vgg_edge_tests::{Ran, TempDir, run, temp_dir, workspace_root};
+use vgg_edge_tests::browser::Browser;
+use vgg_edge_tests::{TempDir, run, temp_dir, workspace_root};
 
-/// Width of the frame, CSS pixels.
+/// Width of a phone, CSS pixels.
 const PHONE: u32 = 360;
 
 /// The bundled network with its report, `r.html`; `words` go to `quantize`.
@@ -46,76 +45,40 @@ fn json_of(page: &str) -> Value {
     serde_json::from_str(rest.split_once("</script>").expect("its end").0).unwrap()
 }
 
-/// Runs the browser; `None`, with a line that says so, where there is none. CI has one.
-fn chromium(dir: &Path, words: &[&str]) -> Option<Ran> {
-    let found =
-        Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_err() {
-        assert!(std::env::var_os("CI").is_none(), "chromium is not on the path");
-        println!("left out: chromium is not on the path");
-        return None;
-    }
-    let mut command = Command::new("chromium");
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-    ]);
-    command.arg(format!("--user-data-dir={}", dir.join("profile").display()));
-    Some(run(command
-        .args(["--enable-logging=stderr", "--virtual-time-budget=5000"])
-        .args(words)
-        .current_dir(dir)))
-}
-
 fn url(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-/// Lines of the browser's console.
-fn console(ran: &Ran) -> Vec<&str> {
-    ran.stderr.lines().filter(|line| line.contains("CONSOLE")).collect()
-}
+/// What a script finds in the page as wide as a phone: every figure, every bar, marks of every drawing, widths.
+const FINDINGS: &str = "(() => {
+    const all = (q, of) => [...(of || document).querySelectorAll(q)];
+    const visible = m => { const b = m.getBoundingClientRect(); return b.width > 0 && b.height > 0; };
+    return {
+        width: document.documentElement.scrollWidth,
+        view: document.documentElement.clientWidth,
+        figures: all('[data-key]').map(e => [e.dataset.key, e.textContent]),
+        bars: all('[data-bar]').map(e => [e.dataset.bar, +e.getAttribute('width'), e.closest('svg').getAttribute('aria-label')]),
+        drawings: all('svg').map(e => ({
+            title: e.querySelector('title').textContent, role: e.getAttribute('role'),
+            marks: all('.mark', e).length, visible: all('.mark', e).filter(visible).length })),
+        histograms: ['weights', 'activations'].map(kind => all(`figure[data-${kind}]`).map(e =>
+            [+e.dataset[kind], all('.mark', e).length])),
+        layers: all('[data-layer]').length,
+        captions: all('table').map(e => e.caption !== null),
+        pictures: all('img').map(e => e.complete && e.naturalWidth),
+        names: all('#worst img').map(e => e.alt),
+        json: JSON.parse(document.querySelector('#data').textContent).network,
+    };
+})()";
 
-/// What the script of the outer page found: every figure, every bar, marks of every drawing, the frame's widths.
-fn looked_at(dir: &Path, page: &str) -> Option<Value> {
-    let safe = page.replace('&', "&amp;").replace('"', "&quot;");
-    let script = "
-        const frame = document.querySelector('iframe');
-        frame.addEventListener('load', () => {
-            const page = frame.contentDocument, all = (q, of) => [...(of || page).querySelectorAll(q)];
-            const visible = m => { const b = m.getBoundingClientRect(); return b.width > 0 && b.height > 0; };
-            document.querySelector('#found').textContent = JSON.stringify({
-                width: page.documentElement.scrollWidth,
-                view: page.documentElement.clientWidth,
-                figures: all('[data-key]').map(e => [e.dataset.key, e.textContent]),
-                bars: all('[data-bar]').map(e => [e.dataset.bar, +e.getAttribute('width'), e.closest('svg').getAttribute('aria-label')]),
-                drawings: all('svg').map(e => ({
-                    title: e.querySelector('title').textContent, role: e.getAttribute('role'),
-                    marks: all('.mark', e).length, visible: all('.mark', e).filter(visible).length })),
-                histograms: ['weights', 'activations'].map(kind => all(`figure[data-${kind}]`).map(e =>
-                    [+e.dataset[kind], all('.mark', e).length])),
-                layers: all('[data-layer]').length,
-                captions: all('table').map(e => e.caption !== null),
-                pictures: all('img').map(e => e.complete && e.naturalWidth),
-                names: all('#worst img').map(e => e.alt),
-                json: JSON.parse(page.querySelector('#data').textContent).network,
-            });
-        });";
-    let outer = format!(
-        "<!doctype html><meta charset=\"utf-8\"><iframe width=\"{PHONE}\" height=\"800\" style=\"border:0\" srcdoc=\"{safe}\"></iframe>\
-         <textarea id=\"found\"></textarea><script>{script}</script>"
-    );
-    let path = dir.join("outer.html");
-    fs::write(&path, outer).unwrap();
-    let ran = chromium(dir, &["--dump-dom", &url(&path)])?;
-    assert_eq!((ran.code, console(&ran)), (Some(0), Vec::new()), "{}", ran.stderr);
-    let (_, rest) = ran.stdout.split_once("<textarea id=\"found\">").expect("what the script found");
-    let text = rest.split_once("</textarea>").expect("its end").0;
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
-    Some(serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}")))
+/// A browser that shows the report of the folder on a phone, without a complaint, and what is found there.
+fn looked_at(dir: &Path) -> Option<(Browser, Value)> {
+    let mut browser = Browser::start(dir)?;
+    browser.look(PHONE, 800, false);
+    browser.open(&url(&dir.join("r.html")));
+    let found = browser.value(FINDINGS);
+    assert_eq!(browser.complaints(), [""; 0]);
+    Some((browser, found))
 }
 
 /// Whether `text` is `value` as the page may show it: rounded, in percent or in millions.
@@ -202,40 +165,33 @@ fn check(found: &Value, data: &Value) {
 
 #[test]
 fn a_browser_shows_the_figures_of_the_json() {
-    let (dir, page, data) = reported("");
-    let Some(found) = looked_at(dir.path(), &page) else { return };
+    let (dir, _, data) = reported("");
+    let Some((mut browser, found)) = looked_at(dir.path()) else { return };
     check(&found, &data);
-    // As it is, at the top of a window: no error, and a picture of it.
-    let shot = dir.path().join("shot.png");
-    let screenshot = format!("--screenshot={}", shot.display());
-    let words =
-        ["--window-size=800,2000", "--hide-scrollbars", &screenshot, &url(&dir.path().join("r.html"))];
-    let ran = chromium(dir.path(), &words).unwrap();
-    assert_eq!((ran.code, console(&ran)), (Some(0), Vec::new()), "{}", ran.stderr);
-    let png = fs::read(&shot).unwrap();
+    // In a window: no error, and a picture of it.
+    browser.look(800, 2000, false);
+    browser.open(&url(&dir.path().join("r.html")));
+    let png = browser.shot();
+    assert_eq!(browser.complaints(), [""; 0]);
     assert!(png.len() > 10_000, "the screenshot has {} bytes", png.len());
     if std::env::var_os("VGG_EDGE_BLESS").is_some() {
         let docs = workspace_root().join("docs");
         fs::create_dir_all(&docs).unwrap();
         fs::write(docs.join("report.png"), png).unwrap();
     }
-}
-
-#[test]
-fn what_the_browser_complains_about_is_seen() {
-    let dir = temp_dir();
-    let path = dir.path().join("bad.html");
-    fs::write(&path, "<!doctype html><script>undefined_function()</script>").unwrap();
-    let Some(ran) = chromium(dir.path(), &["--dump-dom", &url(&path)]) else { return };
-    assert_eq!(console(&ran).len(), 1, "{}", ran.stderr);
+    // What the browser complains about is seen.
+    fs::write(dir.path().join("bad.html"), "<!doctype html><script>undefined_function()</script>").unwrap();
+    browser.open(&url(&dir.path().join("bad.html")));
+    let complaints = browser.complaints();
+    assert!(complaints.len() == 1 && complaints[0].contains("undefined_function"), "{complaints:?}");
 }
 
 #[test]
 fn a_page_of_half_precision_has_no_ranges() {
-    let (dir, page, data) = reported("--scheme f16");
+    let (dir, _, data) = reported("--scheme f16");
     assert!(data["layers"].as_array().unwrap().iter().all(|l| l["range"].is_null()), "{data}");
     assert!(data["layers"][0]["source"]["weights_db"].as_f64() > Some(40.0), "{}", data["layers"][0]);
-    let Some(found) = looked_at(dir.path(), &page) else { return };
+    let Some((_browser, found)) = looked_at(dir.path()) else { return };
     check(&found, &data);
 }
 

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod inputs;
 #[path = "../../device/engine/tests/support/mod.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "the engine's tests use the rest")]

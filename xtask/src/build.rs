@@ -112,9 +112,14 @@ pub(crate) fn compile(subcommand: &str, what: &str, target: &str) -> Command {
     cargo.args(["--profile", "board", "--target", target]);
     if target.ends_with("-linux-musl") {
         cargo.arg("--config").arg(format!("target.{target}.linker=\"rust-lld\""));
+        // They come behind those of `.cargo/config.toml`; a profile cannot set them.
+        cargo.arg("--config").arg(format!("target.{target}.rustflags={NO_UNWIND}"));
     }
     cargo
 }
+
+/// Leaves out what only unwinding needs: the profile aborts at a panic, whose message and place are printed as ever.
+const NO_UNWIND: &str = r#"["-C", "force-unwind-tables=no", "-C", "link-arg=-Tdevice/classify/no-unwind.x"]"#;
 
 /// What stays of the symbols, in objcopy's words: the log's messages, a few KB, from which `--log-format text` makes lines
 /// on the board.

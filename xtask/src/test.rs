@@ -61,7 +61,7 @@ fn jobs() -> Vec<(String, Check)> {
         ("host".to_owned(), Check::Cargo("test --workspace --no-fail-fast")),
         ("no-std".to_owned(), Check::NoStd),
         ("memory".to_owned(), Check::Memory),
-        ("small".to_owned(), Check::Board { features: " --no-default-features", limit: 2 << 20 }),
+        ("small".to_owned(), Check::Board { features: " --no-default-features", limit: 2_000_000 }),
         ("board".to_owned(), Check::Board { features: "", limit: 6_000_000 }),
         ("deploy".to_owned(), Check::Deploy),
         ("models".to_owned(), Check::Models),

@@ -99,6 +99,8 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }
 

@@ -59,6 +59,7 @@ pub(crate) struct LayerTime {
 pub(crate) fn bench(args: &Bench) -> Result<ExitCode> {
     let kernel = model::kernel(&args.engine)?;
     let file = ModelFile::open(&args.model)?;
+    file.check_signature(&args.trust)?;
     let blob = file.blob()?;
     let pool = model::pool(&args.engine, kernel)?;
     let mut engine = file.engine(&blob, kernel, &pool, &args.engine, args.profile)?;

@@ -1,6 +1,5 @@
 //! `classify camera` without a camera: recordings, what it prints, how it ends.
 
-#[allow(dead_code)]
 mod support;
 
 use std::fs;

@@ -15,7 +15,6 @@ mod slot;
 #[path = "../src/camera/smooth.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod smooth;
-#[allow(dead_code)]
 mod support;
 #[path = "../src/camera/yuv.rs"]
 #[allow(dead_code, unreachable_pub)]

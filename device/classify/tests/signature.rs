@@ -46,8 +46,14 @@ fn folder() -> TempDir {
 fn a_model_that_is_signed_comes_to_its_own_checks() {
     let dir = folder();
     let expected = "error: cannot load m.vgg: not a vgg-edge model: it starts with bytes [74, 68, 65, 73], expected [56, 47, 47, 45]";
-    for command in ["verify", "run", "serve"] {
-        if command == "serve" && !cfg!(feature = "serve") {
+    for (command, is_there) in [
+        ("verify", true),
+        ("run", true),
+        ("bench", true),
+        ("serve", cfg!(feature = "serve")),
+        ("camera", cfg!(feature = "camera")),
+    ] {
+        if !is_there {
             continue;
         }
         let words =

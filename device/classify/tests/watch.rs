@@ -107,6 +107,7 @@ fn pictures_are_classified_when_they_are_complete_and_once() {
     fs::write(watching.path("text.txt"), "no picture").unwrap();
     fs::write(watching.path(".hidden.png"), &bytes).unwrap();
     fs::create_dir(watching.path("folder.png")).unwrap();
+    watching.arrive("folder.png/below.png");
     // A name that comes again with another file is new, as is a file that is written again.
     fs::remove_file(watching.path("b.png")).unwrap();
     watching.arrive("b.png");

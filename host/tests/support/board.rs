@@ -1,21 +1,23 @@
 //! A board on this machine: a real sshd on loopback with throw-away keys, and stand-ins for what cannot run in a test.
 //!
 //! ```text
-//! real        sshd, ssh, rsync, the shell and its tools, classify, the files
-//! stand-in    systemctl (a script that notes what it is told), and the service: a server that answers by
-//!             `<prefix>/current/classify run`, while the script says that the unit is active
+//! real        sshd, ssh, rsync, the shell and its tools, classify, the files, the service over HTTP, its sd_notify
+//! stand-in    systemctl: a script that notes what it is told, and runs what the unit's ExecStart says until it is told to
+//!             stop; journalctl: what the service said
 //! ```
 //!
-//! Everything lies in one temporary folder and runs as the user of the test.
+//! Everything lies in one temporary folder and runs as the user of the test. (`deploy_systemd.rs` has a real systemd.)
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,8 +37,7 @@ pub(crate) struct Board {
 
 impl Drop for Board {
     fn drop(&mut self) {
-        let _ = self.sshd.kill();
-        let _ = self.sshd.wait();
+        self.end();
     }
 }
 
@@ -87,12 +88,23 @@ impl Board {
         }
         // As root it wants an empty folder of this name.
         let _ = fs::create_dir("/run/sshd");
-        let service = serve(dir.path());
+        listen_to_service(&dir.path().join("state"));
+        let service = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (sshd, port) = start_sshd(dir.path(), before, path);
         let board = Self { dir, sshd, port, service };
         board.program("systemctl", SYSTEMCTL);
-        board.program("journalctl", "echo 'a line of its log'\n");
+        board.program("journalctl", "tail -n 5 \"$STATE/log\"\n");
         Some(board)
+    }
+
+    /// Ends sshd, and the service.
+    pub(crate) fn end(&mut self) {
+        let _ = self.sshd.kill();
+        let _ = self.sshd.wait();
+        // It leads a group of its own.
+        if let Ok(group) = fs::read_to_string(self.path("state/group")) {
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", group.trim())]).output();
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -206,7 +218,7 @@ pub(crate) fn classify() -> &'static Path {
 /// Starts sshd on a free port, and waits for its greeting.
 fn start_sshd(dir: &Path, before: &str, path: &str) -> (Child, u16) {
     for _ in 0..20 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/user.pub\nPidFile none\n\
              UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
@@ -235,93 +247,77 @@ fn start_sshd(dir: &Path, before: &str, path: &str) -> (Child, u16) {
     panic!("sshd does not start: {}", fs::read_to_string(dir.join("sshd.log")).unwrap_or_default());
 }
 
-/// Notes what it is told; `restart` fails as often as the file `failing` has lines.
+/// Notes what it is told, and runs the unit's command as systemd would: `%%` and `$$` stand for one, a word may be quoted, the
+/// credential's folder is a variable, and it has started when it says so. The file `model` has a service serve another model.
 const SYSTEMCTL: &str = r#"
+runs() { [ -s "$STATE/group" ] && ! [ -s "$STATE/ended" ]; }
+stop() {
+  if runs; then kill -TERM "$(cat "$STATE/pid")"; fi
+  while runs; do sleep 0.02; done
+  rm -f "$STATE/group"
+}
 case "$1" in
   is-system-running) cat "$STATE/system" 2>/dev/null || echo running; exit 0;;
   --version) echo "systemd 252 (a stand-in)"; exit 0;;
-  is-active) if [ -e "$STATE/active" ]; then echo active; else echo inactive; fi; exit 0;;
+  is-active) if runs; then echo active; else echo inactive; fi; exit 0;;
   show) case "$*" in *NRestarts*) echo 0;; *MemoryCurrent*) echo 4096;; *) echo now;; esac; exit 0;;
 esac
 echo "$*" >>"$STATE/told"
 case "$1" in
   restart)
-    rm -f "$STATE/active"
-    if [ -s "$STATE/failing" ]; then
-      sed -i 1d "$STATE/failing"
-      echo "Job for $2 failed because the control process exited with error code." >&2
-      exit 1
+    stop
+    unit="$STATE/../units/$2"
+    CREDENTIALS_DIRECTORY=$(sed -n 's,^LoadCredential=token:\(.*\)/token$,\1,p' "$unit")
+    set -f
+    eval "set -- $(sed -n 's/^ExecStart=//p' "$unit" | sed 's/%%/%/g; s/\$\$/\\$/g')"
+    if [ -s "$STATE/model" ]; then
+      program=$1
+      shift 3
+      set -- "$program" serve "$(cat "$STATE/model")" "$@"
     fi
-    touch "$STATE/active";;
-  disable) rm -f "$STATE/active";;
+    : >"$STATE/said"
+    rm -f "$STATE/ended"
+    NOTIFY_SOCKET=$STATE/notify
+    export NOTIFY_SOCKET CREDENTIALS_DIRECTORY
+    setsid sh -c '"$@" & echo $! >"$0/pid"; wait $!; echo $? >"$0/ended"' "$STATE" "$@" </dev/null >"$STATE/log" 2>&1 &
+    echo $! >"$STATE/group"
+    until grep -q '^READY=1' "$STATE/said"; do
+      if [ -s "$STATE/ended" ]; then
+        rm -f "$STATE/group"
+        echo "Job for ${unit##*/} failed because the control process exited with error code." >&2
+        exit 1
+      fi
+      sleep 0.02
+    done;;
+  disable) stop;;
 esac
 "#;
 
-/// The service's stand-in: healthy while the unit is active; answers by the running release's own program.
-fn serve(dir: &Path) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let dir = dir.to_owned();
+/// What services say to their manager is written into the file `said` of the folder `state`.
+fn listen_to_service(state: &Path) {
+    let socket = UnixDatagram::bind(state.join("notify")).unwrap();
+    let said = state.join("said");
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let dir = dir.clone();
-            thread::spawn(move || answer(stream, &dir));
+        let mut message = [0; 4096];
+        while let Ok(len) = socket.recv(&mut message) {
+            // The folder goes with the test.
+            let Ok(mut file) = fs::File::options().create(true).append(true).open(&said) else { return };
+            let _ = file.write_all(&[&message[..len], b"\n"].concat());
         }
     });
-    address
 }
 
-fn answer(mut stream: TcpStream, dir: &Path) {
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut head = Vec::new();
+/// A port that is free, below those that the system hands out by itself: nobody gets it before it is used.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16;
     loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
-            break;
+        let port =
+            10_000 + first.wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
-        head.push(line.trim_end().to_owned());
     }
-    let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-    let len: usize = header("Content-Length: ").and_then(|len| len.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; len];
-    let whole = reader.read_exact(&mut body).is_ok();
-    let state = dir.join("state");
-    let token = fs::read_to_string(dir.join("opt/current/token")).ok();
-    let allowed = token.is_none_or(|token| header("Authorization: Bearer ") == Some(token.trim().to_owned()));
-    let (status, text) = match head.first().map_or("", String::as_str) {
-        _ if !state.join("active").exists() => return,
-        "GET /healthz HTTP/1.0" => ("200 OK", "{\"status\":\"ok\"}".to_owned()),
-        "POST /v1/classify HTTP/1.0" if !allowed => {
-            ("401 Unauthorized", "{\"error\":\"no token\"}".to_owned())
-        }
-        "POST /v1/classify HTTP/1.0" if whole => {
-            let picture = dir.join(format!("picture-{:?}", thread::current().id()));
-            fs::write(&picture, body).unwrap();
-            let current = dir.join("opt/current");
-            // A board of another architecture: its program runs as its own shell would run it.
-            let emulator = fs::read_to_string(state.join("emulator")).ok();
-            let mut classify = match emulator {
-                Some(emulator) => {
-                    let mut command = Command::new(emulator);
-                    command.arg(current.join("classify"));
-                    command
-                }
-                None => Command::new(current.join("classify")),
-            };
-            classify.args(["run", "--json"]).arg(current.join("model.vgg")).arg(picture);
-            let text = run(&mut classify).stdout;
-            let wrong = state.join("wrong").exists();
-            ("200 OK", if wrong { text.replacen("\"class\":", "\"class\":9", 1) } else { text })
-        }
-        _ => ("404 Not Found", String::new()),
-    };
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-        text.len()
-    );
-    let _ = stream.shutdown(Shutdown::Both);
 }
 
 /// A port whose connections reach `to`, each until `budget` bytes went there; then both ends are closed.

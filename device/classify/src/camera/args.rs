@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::choose::{Coding, Size};
 use super::smooth::Smoother;
-use crate::args::EngineArgs;
+use crate::args::{EngineArgs, TrustArgs};
 
 /// The camera unless another is named.
 const DEVICE: &str = "/dev/video0";
@@ -45,6 +45,8 @@ pub(crate) struct Camera {
     pub(super) verbose: bool,
     #[command(flatten)]
     pub(super) settings: Settings,
+    #[command(flatten)]
+    pub(super) trust: TrustArgs,
     #[command(flatten)]
     pub(super) engine: EngineArgs,
 }

@@ -39,6 +39,7 @@ pub(crate) fn camera(args: &Camera) -> Result<ExitCode> {
     settings.preview = args.preview.is_some();
     let kernel = model::kernel(&args.engine)?;
     let file = ModelFile::open(model)?;
+    file.check_signature(&args.trust)?;
     let blob = file.blob()?;
     if !blob.is_classifier() {
         let gives =

@@ -13,7 +13,8 @@ pub(crate) struct Run {
     /// Pictures (JPEG, PNG, WebP, BMP), folders of them, quoted patterns such as '*.jpg', `-` for standard input
     #[arg(required_unless_present = "watch", value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
-    /// Classify pictures as they arrive in the folder DIR, written or moved there, until interrupted
+    /// Classify pictures as they arrive in the folder DIR, written or moved there, until interrupted; its sub-folders
+    /// are not watched
     #[arg(long, value_name = "DIR", conflicts_with = "images")]
     pub(crate) watch: Option<PathBuf>,
     /// With --watch, first classify the pictures that are there

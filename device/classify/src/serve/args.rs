@@ -69,7 +69,8 @@ pub(crate) struct Bounds {
     /// Longest time for a request's header, and for a connection without a request
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) header_time: Duration,
-    /// Longest time for a request's body
+    /// Longest time for a request's body; a client that sends slowly holds a connection and what it sent, but no place in
+    /// the queue and no decoder
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) body_time: Duration,
     /// Longest time from a request's body to its answer

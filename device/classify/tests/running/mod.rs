@@ -2,11 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use snapbox::assert_data_eq;
-use snapbox::data::Data;
 use tempfile::TempDir;
 use vgg_edge_blob::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, Scheme, Shape, write};
 
@@ -14,38 +12,15 @@ use vgg_edge_blob::{NewLayer, NewLinear, NewModel, NewOp, NewWeights, Padding, S
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod support;
 
+#[path = "../support/ran.rs"]
+mod ran;
+
+pub(crate) use ran::Ran;
 use support::{Part, Random};
 
 /// No run takes so long.
 #[allow(dead_code, reason = "each test program uses a part")]
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What a program did.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ran {
-    fn of(Output { status, stdout, stderr }: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-    }
-
-    #[allow(dead_code, reason = "each test program uses a part")]
-    pub(crate) fn is(self, code: i32, stdout: impl Into<Data>, stderr: impl Into<Data>) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert_data_eq!(self.stdout, stdout.into());
-        assert_data_eq!(self.stderr, stderr.into());
-    }
-
-    #[allow(dead_code, reason = "each test program uses a part")]
-    pub(crate) fn fails(self, stderr: impl Into<Data>) {
-        self.is(1, "", stderr);
-    }
-}
 
 /// What `child` did; a failure when it does not end.
 pub(crate) fn finished(mut child: Child) -> Ran {

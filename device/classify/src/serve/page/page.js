@@ -267,8 +267,12 @@ $("pause").addEventListener("click", () => {
 
 function board(sensors) {
   const words = [];
-  if (sensors.clock_mhz) words.push(sensors.max_clock_mhz ? `${sensors.clock_mhz} of ${sensors.max_clock_mhz} MHz` : `${sensors.clock_mhz} MHz`);
+  const clock = (now, max) => max ? `${now} of ${max} MHz` : `${now} MHz`;
+  const same = (sensors.clocks || []).every(core => core.mhz === sensors.clock_mhz && core.max_mhz === sensors.max_clock_mhz);
+  if (!same) words.push(...sensors.clocks.map(core => `core ${core.core} ${clock(core.mhz, core.max_mhz)}`));
+  else if (sensors.clock_mhz) words.push(clock(sensors.clock_mhz, sensors.max_clock_mhz));
   if (sensors.temperature !== undefined) words.push(`${number(sensors.temperature, 1)} °C`);
+  if (sensors.fan_rpm !== undefined) words.push(`fan ${sensors.fan_rpm} rpm`);
   const list = reasons => reasons.length ? reasons.join(" and ") : "no";
   if (sensors.throttled) words.push(`throttled now: ${list(sensors.throttled.now)}, since the start: ${list(sensors.throttled.earlier)}`);
   return words.length ? words.join(", ") : "no sensors";

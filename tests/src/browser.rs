@@ -4,6 +4,9 @@
 //! test ─► fd 3  {"id": 1, "method": "Page.navigate", "params": {...}} NUL
 //! test ◄─ fd 4  {"id": 1, "result": {...}} NUL, and events: console, exceptions, failed loads
 //! ```
+//!
+//! What it is told is the test's own: where something fails the test has found an error, so it panics.
+#![allow(clippy::missing_panics_doc, reason = "all of it panics, as tests do")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -15,10 +18,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Nothing here takes so long; a test that hangs fails.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// A browser with one page.
-pub(crate) struct Browser {
+pub struct Browser {
     child: Child,
     stdin: ChildStdin,
     messages: Receiver<Value>,
@@ -29,7 +32,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts it; `None`, with a line that says so, where there is none. CI has one.
-    pub(crate) fn start(dir: &Path) -> Option<Self> {
+    pub fn start(dir: &Path) -> Option<Self> {
         let there =
             Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if there.is_err() {
@@ -78,7 +81,7 @@ impl Browser {
     }
 
     /// Sends a command and waits for its result.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.n_sent += 1;
         let mut message = json!({"id": self.n_sent, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -97,14 +100,14 @@ impl Browser {
     }
 
     /// Opens an address and waits until it is loaded.
-    pub(crate) fn open(&mut self, url: &str) {
+    pub fn open(&mut self, url: &str) {
         let frame = self.call("Page.navigate", json!({ "url": url }));
         assert!(frame["errorText"].is_null(), "{url}: {frame}");
         self.wait("document.readyState === 'complete'");
     }
 
     /// The value of an expression, awaited if it is a promise.
-    pub(crate) fn value(&mut self, expression: &str) -> Value {
+    pub fn value(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true});
         let result = self.call("Runtime.evaluate", params);
         assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
@@ -112,7 +115,7 @@ impl Browser {
     }
 
     /// Waits until an expression is true.
-    pub(crate) fn wait(&mut self, expression: &str) {
+    pub fn wait(&mut self, expression: &str) {
         let start = Instant::now();
         while self.value(&format!("Boolean({expression})")) != true {
             let page =
@@ -123,7 +126,7 @@ impl Browser {
     }
 
     /// Waits for an event and gives its parameters.
-    pub(crate) fn event(&mut self, method: &str) -> Value {
+    pub fn event(&mut self, method: &str) -> Value {
         loop {
             if let Some(i) = self.events.iter().position(|event| event["method"] == method) {
                 return self.events.swap_remove(i)["params"].clone();
@@ -134,7 +137,7 @@ impl Browser {
     }
 
     /// Puts a file into an input, as a person's choice does.
-    pub(crate) fn choose(&mut self, input: &str, path: &Path) {
+    pub fn choose(&mut self, input: &str, path: &Path) {
         let root = self.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
         let node =
             self.call("DOM.querySelector", json!({"nodeId": root, "selector": input}))["nodeId"].clone();
@@ -142,7 +145,7 @@ impl Browser {
     }
 
     /// Presses a key.
-    pub(crate) fn press(&mut self, key: &str) {
+    pub fn press(&mut self, key: &str) {
         let (code, text) = match key {
             "Tab" => (9, ""),
             "Enter" => (13, "\r"),
@@ -158,7 +161,7 @@ impl Browser {
     }
 
     /// The size of the window, CSS pixels, and whether the system is dark.
-    pub(crate) fn look(&mut self, width: u32, height: u32, dark: bool) {
+    pub fn look(&mut self, width: u32, height: u32, dark: bool) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         self.call("Emulation.setDeviceMetricsOverride", size);
         let scheme = if dark { "dark" } else { "light" };
@@ -166,14 +169,14 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
-    /// The window as PNG, base64.
-    pub(crate) fn shot(&mut self) -> String {
+    /// The window as PNG.
+    pub fn shot(&mut self) -> Vec<u8> {
         let shot = self.call("Page.captureScreenshot", json!({"format": "png"}));
-        shot["data"].as_str().unwrap().to_owned()
+        from_base64(shot["data"].as_str().expect("base64"))
     }
 
     /// What the browser complained about since the last call: console, exceptions, failed loads, refused contents.
-    pub(crate) fn complaints(&mut self) -> Vec<String> {
+    pub fn complaints(&mut self) -> Vec<String> {
         self.value("1");
         let complaint = |event: &Value| {
             let params = &event["params"];
@@ -201,4 +204,19 @@ impl Drop for Browser {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn from_base64(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = |c: &u8| alphabet.iter().position(|a| a == c).map(|i| i as u32);
+    let (mut bytes, mut sum, mut n) = (Vec::new(), 0u32, 0);
+    for six in text.as_bytes().iter().filter_map(bits) {
+        (sum, n) = (sum << 6 | six, n + 6);
+        if n >= 8 {
+            n -= 8;
+            bytes.push((sum >> n) as u8);
+            sum &= (1 << n) - 1;
+        }
+    }
+    bytes
 }
