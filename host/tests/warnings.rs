@@ -103,13 +103,33 @@ fn pictures_twice_are_counted_and_the_first_few_named() {
     expect(&dir, QUANTIZE, &[line]);
 }
 
-/// Noise from black to white is unlike any photograph, but nothing is wrong with it as a picture, and nothing is said.
 #[test]
-fn one_outlier_is_not_called_out() {
+fn one_picture_is_enough_to_run() {
+    let line = "warning: 1 calibration picture is few; ranges are reliable from about 32 on";
+    expect(&folder(1, 1), QUANTIZE, &[line]);
+}
+
+/// Noise from black to white is unlike any photograph.
+#[test]
+fn noise_is_named() {
     let dir = folder(10, 4);
     let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 31) as u8 * 255;
     fs::write(dir.path().join("calib/cat/noise.png"), png(noise)).unwrap();
-    expect(&dir, QUANTIZE, &[]);
+    let line =
+        "warning: calibration pictures like noise, neighbouring pixels unrelated: 1 (calib/cat/noise.png)";
+    expect(&dir, QUANTIZE, &[line]);
+}
+
+#[test]
+fn a_saturated_picture_is_named() {
+    let dir = folder(10, 4);
+    // A white square on black.
+    let inside = |i: usize| (8..24).contains(&i);
+    let square = |i: usize| if inside(i / 96) && inside(i % 96 / 3) { 255 } else { 0 };
+    fs::write(dir.path().join("calib/cat/square.png"), png(square)).unwrap();
+    let line =
+        "warning: saturated calibration pictures, nearly all values 0 or 255: 1 (calib/cat/square.png)";
+    expect(&dir, QUANTIZE, &[line]);
 }
 
 #[test]
@@ -124,8 +144,30 @@ fn another_rule_that_tells_pictures_apart_is_named() {
         &format!("{QUANTIZE} --preprocess keras-caffe"),
         &[&may_be_wrong("0.28", "torchvision", "1.65")],
     );
-    // What cannot be seen without labels: unit deviation is almost -1..1.
+    // What cannot be seen without labels: unit deviation is almost -1..1. Those of 40 pictures are too few.
     expect(&folder(10, 4), &format!("{QUANTIZE} --preprocess tf"), &[]);
+}
+
+/// The folders of the calibration pictures are classes, which is enough to tell rules apart.
+#[test]
+fn another_rule_that_is_right_more_often_is_named() {
+    let (code, told) = says(folder(10, 20).path(), &format!("{QUANTIZE} --preprocess tf"));
+    assert_eq!((code, told.len()), (Some(0), 1), "{told:?}");
+    assert!(told[0].starts_with("warning: preprocessing most likely is wrong: f32 is right on "), "{told:?}");
+    assert!(told[0].contains(" of 200 labelled pictures, with `torchvision` on "), "{told:?}");
+}
+
+#[test]
+fn a_mean_that_is_not_taken_off_is_noticed() {
+    let dir = folder(10, 4);
+    let rule = fs::read_to_string(dir.path().join("small_vgg.preprocess.toml")).unwrap();
+    let lines: Vec<&str> =
+        rule.lines().map(|l| if l.starts_with("mean") { "mean = [0.0, 0.0, 0.0]" } else { l }).collect();
+    fs::write(dir.path().join("wrong.toml"), lines.join("\n")).unwrap();
+    let (code, told) = says(dir.path(), &format!("{QUANTIZE} --preprocess wrong.toml"));
+    assert_eq!(code, Some(0));
+    let begin = "warning: preprocessing takes no mean off: values of channel 0 have mean ";
+    assert!(told.iter().any(|line| line.starts_with(begin)), "{told:?}");
 }
 
 #[test]

@@ -83,8 +83,11 @@ impl Network {
         }
     }
 
-    /// Logits of every picture, in order; every core works.
-    fn logits(
+    /// Logits of every picture, in order; every core works. `what` names the work on the progress bar.
+    ///
+    /// # Errors
+    /// A picture that cannot be read, a blob that the engine refuses.
+    pub fn logits(
         &self,
         samples: &Samples,
         what: &'static str,
