@@ -12,12 +12,15 @@
 //! Every picture may hold larger values than all others do, and the network's next picture will: so the pictures are in
 //! [`FOLDS`] parts, and on each part the ranges are tried that the other parts give. One of the candidates is the whole range
 //! with a margin, the one whose own error over the parts is least. With less than [`MIN_PICTURES`] there are no parts.
+//!
+//! Channels that were equalized reach about the same value on the pictures whose largest values they were equalized by, the
+//! first half of the parts, and only on these. So their ranges are judged on the other half alone.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::{Calibration, FOLDS, Method, Range, fold, mse};
+use super::{Calibration, FOLDS, MIN_PICTURES, Method, Range, fold, is_for_equalizing, mse};
 use crate::graph::{ActivationShape, Graph, Layer, Op, Shape};
 use crate::preprocess::Preprocess;
 use crate::progress::Progress;
@@ -27,8 +30,6 @@ use crate::samples::Samples;
 
 /// Pictures on which candidates are compared, at most.
 const PICTURES: usize = 32;
-/// With fewer, a part without some of them would be another distribution.
-const MIN_PICTURES: usize = 16;
 /// What is tried, the first of equals wins.
 const CANDIDATES: [Method; 4] = [Method::Mse, Method::Entropy, Method::Percentile(99.99), Method::MinMax];
 /// Margins of the whole range.
@@ -70,13 +71,17 @@ impl Calibration {
             .into_par_iter()
             .map(|i| {
                 let picture_idx = i * total / n;
+                let fold = fold(picture_idx);
                 let picture = samples.picture(picture_idx)?;
                 let outputs = reference.run_with_outputs(&rule.normalize(&picture.data)?)?.1;
                 let outputs: HashMap<usize, Vec<f32>> =
                     outputs.into_iter().map(|o| (o.layer_idx, o.data)).collect();
                 let errors = trials
                     .iter()
-                    .map(|t| t.errors(&outputs, fold(picture_idx), self.factors.of(t.judge_idx)))
+                    .map(|t| match self.judges(t.layer_idx, fold) {
+                        true => t.errors(&outputs, fold, self.factors.of(t.judge_idx)),
+                        false => Ok(vec![0.0; t.candidates.len()]),
+                    })
                     .collect::<anyhow::Result<_>>();
                 bar.inc(1);
                 errors
@@ -131,10 +136,17 @@ impl Calibration {
         candidates
     }
 
+    /// Whether part `fold` of the pictures says something about ranges of a layer's output.
+    fn judges(&self, layer_idx: usize, fold: usize) -> bool {
+        let parts = self.n_pictures() >= MIN_PICTURES;
+        !parts || self.factors.of(layer_idx).is_empty() || !is_for_equalizing(fold)
+    }
+
     /// Squared error of a layer's values in ranges, each over its own part of the pictures.
     fn own_loss(&self, layer_idx: usize, ranges: &[Range; FOLDS]) -> f64 {
-        let folds = self.layers[layer_idx].folds.iter().zip(ranges);
-        folds.map(|(histogram, range)| mse::loss(histogram, *range)).sum()
+        let folds = self.layers[layer_idx].folds.iter().zip(ranges).enumerate();
+        let judges = folds.filter(|(fold, _)| self.judges(layer_idx, *fold));
+        judges.map(|(_, (histogram, range))| mse::loss(histogram, *range)).sum()
     }
 
     /// What there is to choose for layer `i`; nothing where all ranges are the same, or no layer follows.

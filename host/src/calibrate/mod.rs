@@ -127,6 +127,20 @@ struct Seen {
 /// Parts of the pictures: a range is tried on a part that it does not come from.
 const FOLDS: usize = 4;
 
+/// With fewer pictures, a part without some of them would be another distribution.
+const MIN_PICTURES: usize = 16;
+
+/// Whether channels are equalized by the largest values of part `fold`: half of the parts, so that the others say how far
+/// unseen pictures go beyond them.
+fn is_for_equalizing(fold: usize) -> bool {
+    fold < FOLDS / 2
+}
+
+/// The pictures out of `n`, by number, whose largest values channels are equalized by.
+pub(crate) fn for_equalizing(n: usize) -> Vec<usize> {
+    (0..n).filter(|i| n < MIN_PICTURES || is_for_equalizing(fold(*i))).collect()
+}
+
 /// The part that picture `i` is in: mixed, whatever step pictures are picked with.
 fn fold(i: usize) -> usize {
     (i + i / FOLDS + i / (FOLDS * FOLDS)) % FOLDS
@@ -255,5 +269,21 @@ impl Calibration {
     /// Pictures seen.
     pub fn n_pictures(&self) -> usize {
         self.n_pictures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_equalized_channels_are_judged_on_other_pictures() {
+        for n in [16, 17, 32, 500] {
+            let by = for_equalizing(n);
+            assert!(by.len().abs_diff(n / 2) <= 2, "{} of {n}", by.len());
+            assert!((0..n).all(|i| by.contains(&i) == is_for_equalizing(fold(i))));
+        }
+        // Too few to be in parts.
+        assert_eq!(for_equalizing(15).len(), 15);
     }
 }

@@ -181,6 +181,11 @@ impl QuantizeArgs {
             "--method and --percentile go with --scheme int8 and int8-fc4"
         );
         let tuning = self.tuning(scheme)?;
+        // Others would choose ranges in units in which small channels count as much as large ones.
+        ensure!(
+            !self.equalize || matches!(method, Method::Auto | Method::MinMax),
+            "--equalize goes with --method auto and minmax"
+        );
         self.check_gate(scheme)?;
         ensure!(
             self.report.as_ref() != Some(&self.output),

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use vgg_edge_blob::{Blob, NewModel};
 
 use super::engine;
-use crate::calibrate::{Moments, Planes};
+use crate::calibrate::{self, Moments, Planes};
 use crate::graph::Graph;
 use crate::pack;
 use crate::preprocess::Preprocess;
@@ -57,7 +57,7 @@ const STRIP_POSITIONS: usize = 24 << 10;
 /// Rows of a strip, at least: with fewer, most windows would hang over its edges.
 const STRIP_ROWS: usize = 8;
 
-/// Largest value of every channel of every layer of `graph`.
+/// Largest value of every channel of every layer of `graph`, on the part of the pictures that ranges are not judged on.
 pub(super) fn maxima(
     graph: &Graph,
     reference: &Reference,
@@ -65,15 +65,17 @@ pub(super) fn maxima(
     rule: &Preprocess,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Vec<f32>>> {
-    let samples = samples.clone().thin(MAXIMA_PICTURES);
-    let bar = progress.bar("equalize", samples.len());
+    let all = calibrate::for_equalizing(samples.len());
+    let n_pictures = all.len().min(MAXIMA_PICTURES);
+    let bar = progress.bar("equalize", n_pictures);
     let n = graph.layers().len();
     let none = || (0..n).map(|i| vec![0f32; graph.output_shape(i).channels()]).collect::<Vec<_>>();
     let larger = |a: &mut [f32], b: &[f32]| a.iter_mut().zip(b).for_each(|(a, b)| *a = a.max(b.abs()));
-    (0..samples.len())
+    (0..n_pictures)
         .into_par_iter()
         .try_fold(none, |mut maxima, i| {
-            for output in reference.run_with_outputs(&rule.normalize(&samples.picture(i)?.data)?)?.1 {
+            let picture = samples.picture(all[i * all.len() / n_pictures])?;
+            for output in reference.run_with_outputs(&rule.normalize(&picture.data)?)?.1 {
                 let of_layer = &mut maxima[output.layer_idx];
                 let channels = of_layer.len().max(1);
                 output.data.chunks_exact(channels).for_each(|pixel| larger(of_layer, pixel));
