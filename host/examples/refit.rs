@@ -18,7 +18,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use vgg_edge_blob::{Blob, Scheme};
+use vgg_edge_blob::{Algorithm, Blob, Scheme};
 use vgg_edge_host::boards::{BOARDS, Class};
 use vgg_edge_host::pack;
 use vgg_edge_host::plan::{Counted, Sample, Sketch, Unit, cpu_of};
@@ -45,10 +45,13 @@ fn counted(text: &str) -> anyhow::Result<Vec<Counted>> {
 }
 
 fn network(dir: &Path) -> anyhow::Result<()> {
-    for (name, scheme, winograd) in
-        [("odd", Scheme::Int8, false), ("odd-winograd", Scheme::Int8, true), ("odd-f16", Scheme::F16, false)]
-    {
-        let model = vgg_edge_tests::odd_network(scheme, winograd);
+    for (name, scheme, algorithm) in [
+        ("odd", Scheme::Int8, Algorithm::Direct),
+        ("odd-winograd", Scheme::Int8, Algorithm::WinogradF43),
+        ("odd-filters", Scheme::Int8, Algorithm::WinogradF43Filters),
+        ("odd-f16", Scheme::F16, Algorithm::Direct),
+    ] {
+        let model = vgg_edge_tests::odd_network(scheme, algorithm);
         pack::save(pack::to_bytes(model)?.as_slice(), &dir.join(format!("{name}.vgg")))?;
     }
     Ok(())

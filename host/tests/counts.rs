@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-use vgg_edge_blob::{Blob, Scheme};
+use vgg_edge_blob::{Algorithm, Blob, Scheme};
 use vgg_edge_host::bench::{Emulator, Options, measure_network};
 use vgg_edge_host::boards::{Class, Counts, board, board_of_cpu, classify};
 use vgg_edge_host::pack;
@@ -128,8 +128,8 @@ fn the_planner_predicts_what_is_counted() {
     let Some((counter, program)) = programs("VGG_EDGE_CLASSIFY") else { return };
     let dir = temp_dir();
     let mut off = Vec::new();
-    for winograd in [false, true] {
-        let bytes = pack::to_bytes(odd_network(Scheme::Int8, winograd)).unwrap();
+    for algorithm in [Algorithm::Direct, Algorithm::WinogradF43, Algorithm::WinogradF43Filters] {
+        let bytes = pack::to_bytes(odd_network(Scheme::Int8, algorithm)).unwrap();
         let model = dir.path().join("odd.vgg");
         fs::write(&model, bytes.as_slice()).unwrap();
         let sketch = Sketch::of_blob(&Blob::parse(bytes.as_slice()).unwrap());

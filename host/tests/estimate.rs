@@ -98,6 +98,7 @@ fn compare_shows_every_algorithm_and_marks_the_chosen_one() {
 layer algorithm exact M cycles MB ms, 2 chosen
 layer1 direct yes # # #
 layer1 winograd-f43 yes # # # <--
+layer1 winograd-f43-filters yes # # #
 layer1 winograd8-f23 no # # #
 layer1 winograd8-f43 no # # #
 layer3 direct yes # # # <--

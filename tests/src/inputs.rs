@@ -135,6 +135,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 (true, Scheme::F16) => &[networks::winograd_twin],
                 (true, Scheme::Int8 | Scheme::Int8Fc4) => &[
                     networks::winograd_twin,
+                    networks::filters_twin,
                     |model| networks::winograd8_twin(model, Form::F23),
                     |model| networks::winograd8_twin(model, Form::F43),
                 ],

@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 use std::{env, fs};
 
 pub use tempfile::TempDir;
-use vgg_edge_blob::{NewModel, Padding, Scheme, Shape};
+use vgg_edge_blob::{Algorithm, NewModel, Padding, Scheme, Shape};
 
 use networks::{Part, Random};
 
@@ -177,9 +177,9 @@ pub fn winograd_of_two_blocks() -> NewModel {
     networks::winograd_twin(vgg_of_two_blocks(Scheme::Int8))
 }
 
-/// A random network whose rows, columns and channels fill no tile, without a self-test: for counts. `winograd` stores its 3x3
-/// layers behind the first as exact Winograd (int8).
-pub fn odd_network(scheme: Scheme, winograd: bool) -> NewModel {
+/// A random network whose rows, columns and channels fill no tile, without a self-test: for counts. `algorithm` is that of its 3x3
+/// layers behind the first: direct, exact Winograd from taps or from filters (int8).
+pub fn odd_network(scheme: Scheme, algorithm: Algorithm) -> NewModel {
     let conv = |filters, block| Part::Conv { kernel: 3, filters, block };
     let pool = |stride, padding, block| Part::Pool { stride, padding, block };
     let parts = [
@@ -203,5 +203,9 @@ pub fn odd_network(scheme: Scheme, winograd: bool) -> NewModel {
     let mut random = Random(0x5EED_0004);
     let input = Shape { height: 85, width: 59, channels: 3 };
     let model = networks::model(&mut random, scheme, input, &parts);
-    if winograd { networks::winograd_twin(model) } else { model }
+    match algorithm {
+        Algorithm::WinogradF43 => networks::winograd_twin(model),
+        Algorithm::WinogradF43Filters => networks::filters_twin(model),
+        _ => model,
+    }
 }

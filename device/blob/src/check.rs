@@ -22,6 +22,7 @@ pub(crate) const RELU: u8 = 1;
 pub(crate) const DIRECT: u8 = Algorithm::Direct as u8;
 pub(crate) const WINOGRAD_F43: u8 = Algorithm::WinogradF43 as u8;
 pub(crate) const WINOGRAD_F43_F16: u8 = Algorithm::WinogradF43F16 as u8;
+pub(crate) const WINOGRAD_F43_FILTERS: u8 = Algorithm::WinogradF43Filters as u8;
 pub(crate) const LAYOUT_S8_O8K4: u8 = Layout::S8O8K4 as u8;
 pub(crate) const LAYOUT_S8_O8K8: u8 = Layout::S8O8K8 as u8;
 pub(crate) const LAYOUT_F16_O8: u8 = Layout::F16O8 as u8;
@@ -241,9 +242,12 @@ impl LayerCheck<'_, '_> {
         let r = self.record;
         self.one_of("activation", r.activation, &[0, RELU])?;
         let transforms: &[u8] = match self.blob.scheme() {
-            Scheme::Int8 | Scheme::Int8Fc4 => {
-                &[WINOGRAD_F43, Algorithm::Winograd8F23 as u8, Algorithm::Winograd8F43 as u8]
-            }
+            Scheme::Int8 | Scheme::Int8Fc4 => &[
+                WINOGRAD_F43,
+                WINOGRAD_F43_FILTERS,
+                Algorithm::Winograd8F23 as u8,
+                Algorithm::Winograd8F43 as u8,
+            ],
             Scheme::F16 => &[WINOGRAD_F43, WINOGRAD_F43_F16],
         };
         if !(self.may_transform() && transforms.contains(&r.algorithm)) {

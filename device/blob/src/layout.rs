@@ -91,7 +91,8 @@ pub struct LayerRecord {
     pub padding: u8,
     /// 0 none, 1 ReLU.
     pub activation: u8,
-    /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`, 5 `winograd-f43-f16`: [`Algorithm`](crate::Algorithm).
+    /// 0 none, 1 direct, 2 `winograd-f43`, 3 `winograd8-f23`, 4 `winograd8-f43`, 5 `winograd-f43-f16`,
+    /// 6 `winograd-f43-filters`: [`Algorithm`](crate::Algorithm).
     pub algorithm: u8,
     /// Weight layout: 0 none, else [`Layout`](crate::Layout).
     pub layout: u8,

@@ -94,6 +94,9 @@ pub enum Algorithm {
     Winograd8F43 = 4,
     /// Winograd F(4x4,3x3) of f16 blobs in half precision: see [`winograd16`](crate::winograd16).
     WinogradF43F16 = 5,
+    /// Exact Winograd of int8 blobs from filters in the direct layout, an eighth of the bytes of their taps: kernels transform
+    /// them as they use them. A kernel whose direct loop is faster runs that.
+    WinogradF43Filters = 6,
 }
 
 impl Algorithm {
@@ -105,6 +108,7 @@ impl Algorithm {
             Algorithm::Winograd8F23 => "winograd8-f23",
             Algorithm::Winograd8F43 => "winograd8-f43",
             Algorithm::WinogradF43F16 => "winograd-f43-f16",
+            Algorithm::WinogradF43Filters => "winograd-f43-filters",
         }
     }
 
@@ -112,14 +116,14 @@ impl Algorithm {
     pub fn schemes(self) -> &'static str {
         match self {
             Algorithm::Direct | Algorithm::WinogradF43 => "int8 and f16",
-            Algorithm::Winograd8F23 | Algorithm::Winograd8F43 => "int8",
+            Algorithm::Winograd8F23 | Algorithm::Winograd8F43 | Algorithm::WinogradF43Filters => "int8",
             Algorithm::WinogradF43F16 => "f16",
         }
     }
 
     /// Whether results are those of the direct algorithm, bit for bit, in an int8 blob.
     pub fn is_exact(self) -> bool {
-        matches!(self, Algorithm::Direct | Algorithm::WinogradF43)
+        matches!(self, Algorithm::Direct | Algorithm::WinogradF43 | Algorithm::WinogradF43Filters)
     }
 }
 
@@ -213,6 +217,8 @@ pub enum Weights<'a> {
     S8 {
         /// `k`: 4 or 8.
         layout: S8Layout,
+        /// The algorithm is `winograd-f43-filters`: 3x3 filters of which the writer has proved that exact Winograd may run them.
+        winograd: bool,
         /// Weights.
         data: &'a [i8],
         /// One record a group of 8 output channels.
@@ -381,6 +387,7 @@ impl Weights<'_> {
             Weights::S8Winograd { form, .. } => form.algorithm(),
             Weights::F16Winograd { half: true, .. } => Algorithm::WinogradF43F16,
             Weights::F16Winograd { half: false, .. } => Algorithm::WinogradF43,
+            Weights::S8 { winograd: true, .. } => Algorithm::WinogradF43Filters,
             Weights::S8 { .. } | Weights::S4 { .. } | Weights::F16 { .. } => Algorithm::Direct,
         }
     }

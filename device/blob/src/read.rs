@@ -351,6 +351,7 @@ impl<'a> Blob<'a> {
             }
             (Scheme::Int8 | Scheme::Int8Fc4, None) => Weights::S8 {
                 layout: check::s8_layout(record),
+                winograd: record.algorithm == check::WINOGRAD_F43_FILTERS,
                 data: <[i8]>::ref_from_bytes(data).ok()?,
                 params: <[layout::S8Params]>::ref_from_bytes(params).ok()?,
             },

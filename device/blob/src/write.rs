@@ -265,7 +265,8 @@ impl Packer {
             return Err(WriteError::Layout { layer, layout });
         }
         // Winograd's partial sums may wrap; the accumulator itself must lie in [-2^25, 2^25).
-        let overflow = if algorithm == Algorithm::WinogradF43 { linear.winograd_overflow() } else { None };
+        let proved = transforms || algorithm == Algorithm::WinogradF43Filters;
+        let overflow = if proved { linear.winograd_overflow() } else { None };
         let (weight_layout, n_runs, run_len, weights, params) = match linear.weights {
             NewWeights::S8(weights, params) => {
                 pack::prove(name, runs, &weights, &params)?;
@@ -273,7 +274,7 @@ impl Packer {
                     return Err(WriteError::Winograd { layer, channel, low, high });
                 }
                 let params = params.as_bytes().to_vec();
-                if algorithm == Algorithm::WinogradF43 {
+                if transforms {
                     let packed = winograd::s16_w36o8(runs.outputs, runs.channels, runs.stored, &weights);
                     (check::LAYOUT_S16_W36O8, winograd::TAPS, runs.stored, packed, params)
                 } else {

@@ -9,8 +9,8 @@ use std::mem::offset_of;
 
 use support::{
     GOLDEN_INPUT, GOLDEN_LOGITS, LABELS, METADATA, NAMES, PARAMS_0, Part, Random, WEIGHTS_0, WEIGHTS_3,
-    aligned, bytes, half_twin, int4_twin, k8_twin, layer, model, put, seal, section, section_range, shape,
-    small, winograd_twin, winograd8_twin,
+    aligned, bytes, filters_twin, half_twin, int4_twin, k8_twin, layer, model, put, seal, section,
+    section_range, shape, small, winograd_twin, winograd8_twin,
 };
 use vgg_edge_blob::layout::{F16Params, Header, LayerRecord, S8Params, SectionRecord};
 use vgg_edge_blob::winograd8::Form;
@@ -332,6 +332,25 @@ const WINOGRAD: &[(Patch, &str)] = &[
     ),
 ];
 
+/// The same from filters.
+const FILTERS: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.algorithm of layer(0))] = 6, "layer 0: algorithm has the unknown value 6"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 7, "layer 1: algorithm has the unknown value 7"),
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 2, "layer 1: layout has the unknown value 1"),
+    (|b| b[at!(LayerRecord.algorithm of layer(2))] = 6, "layer 2: algorithm has the unknown value 6"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 3, "layer 1: layout has the unknown value 3"),
+    (|b| b[at!(LayerRecord.layout of layer(1))] = 11, "layer 1: layout has the unknown value 11"),
+    (|b| put_u32(b, at!(LayerRecord.n_runs of layer(1)), 36), "layer 1: n_runs is 36, expected 3"),
+    (|b| put_u32(b, at!(LayerRecord.run_len of layer(1)), 8), "layer 1: run_len is 8, expected 24"),
+    (
+        |b| {
+            put_u32(b, at!(LayerRecord.out_channels of layer(1)), 9);
+            put_u32(b, at!(LayerRecord.in_channels of layer(2)), 9);
+        },
+        "layer 1: weights have 576 bytes, expected 1152",
+    ),
+];
+
 /// The same with weights for `smmla`.
 const WINOGRAD8_K8: &[(Patch, &str)] = &[
     (|b| b[at!(LayerRecord.layout of layer(1))] = 9, "layer 1: layout has the unknown value 9"),
@@ -413,6 +432,7 @@ const WINOGRAD8: &[(Patch, &str)] = &[
 
 /// The same of an f16 blob, the middle layer in half precision; then in f32.
 const HALF: &[(Patch, &str)] = &[
+    (|b| b[at!(LayerRecord.algorithm of layer(1))] = 6, "layer 1: algorithm has the unknown value 6"),
     (|b| b[at!(LayerRecord.algorithm of layer(1))] = 1, "layer 1: layout has the unknown value 8"),
     (|b| b[at!(LayerRecord.algorithm of layer(1))] = 3, "layer 1: algorithm has the unknown value 3"),
     (|b| b[at!(LayerRecord.algorithm of layer(2))] = 5, "layer 2: algorithm has the unknown value 5"),
@@ -536,6 +556,7 @@ fn others() -> BTreeSet<String> {
     seen.extend(run(&bytes(small(Scheme::F16)), true, infinite));
     let convs = part(&[conv(3), conv(3), conv(1)], shape(5, 4, 3));
     seen.extend(run(&bytes(winograd_twin(convs.clone())), true, WINOGRAD));
+    seen.extend(run(&bytes(filters_twin(convs.clone())), true, FILTERS));
     seen.extend(run(&bytes(winograd8_twin(convs.clone(), Form::F23)), true, WINOGRAD8));
     seen.extend(run(&bytes(k8_twin(winograd8_twin(convs, Form::F43))), true, WINOGRAD8_K8));
     let dense = part(&[conv(3), Part::Dense { units: 9 }, Part::Dense { units: 2 }], shape(5, 4, 3));

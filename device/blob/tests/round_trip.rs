@@ -3,8 +3,8 @@
 mod support;
 
 use support::{
-    Part, Random, aligned, bytes, half_twin, int4_twin, k8_twin, model, shape, small, winograd_twin,
-    winograd8_twin,
+    Part, Random, aligned, bytes, filters_twin, half_twin, int4_twin, k8_twin, model, shape, small,
+    winograd_twin, winograd8_twin,
 };
 use vgg_edge_blob::winograd::s16_w36o8;
 use vgg_edge_blob::winograd8::Form;
@@ -260,6 +260,8 @@ fn layers_of_every_kind_come_back() {
             }
             check(&k8_twin(new.clone()), &outputs);
             check(&k8_twin(winograd_twin(new.clone())), &outputs);
+            check(&filters_twin(new.clone()), &outputs);
+            check(&k8_twin(filters_twin(new.clone())), &outputs);
             for form in Form::ALL {
                 check(&winograd8_twin(new.clone(), form), &outputs);
                 check(&k8_twin(winograd8_twin(new.clone(), form)), &outputs);

@@ -5,7 +5,8 @@ mod support;
 use std::io;
 
 use support::{
-    Part, Random, aligned, bytes, half_twin, int4_twin, model, shape, small, winograd_twin, winograd8_twin,
+    Part, Random, aligned, bytes, filters_twin, half_twin, int4_twin, model, shape, small, winograd_twin,
+    winograd8_twin,
 };
 use vgg_edge_blob::layout::S8Params;
 use vgg_edge_blob::requant::ACC_LIMIT;
@@ -63,10 +64,10 @@ fn the_overflow_proof_names_the_channel() {
     assert!(refused(new).starts_with("layer `layer0`, channel 4: partial sums can reach 214"));
 }
 
-/// A Winograd convolution of 8 channels behind the first layer, all weights `weight`, with `bias`.
-fn winograd(weight: i8, bias: i32) -> NewModel {
+/// A convolution of 8 channels behind the first layer in exact Winograd, all weights `weight`, with `bias`.
+fn winograd(twin: fn(NewModel) -> NewModel, weight: i8, bias: i32) -> NewModel {
     let conv = |block| Part::Conv { kernel: 3, filters: 8, block };
-    let mut new = winograd_twin(model(&mut Random(1), Scheme::Int8, shape(2, 4, 1), &[conv(1), conv(2)]));
+    let mut new = twin(model(&mut Random(1), Scheme::Int8, shape(2, 4, 1), &[conv(1), conv(2)]));
     let params = S8Params { bias: [bias; 8], ..S8Params::default() };
     linear(&mut new, 1).weights = NewWeights::S8(vec![weight; 8 * 9 * 8], vec![params]);
     new
@@ -76,9 +77,12 @@ fn winograd(weight: i8, bias: i32) -> NewModel {
 #[test]
 fn the_winograd_proof_is_exact() {
     let (limit, near, far) = (1 << 25, 127 * 127 * 72, 128 * 127 * 72);
-    for (weight, lowest, highest) in [(127, far, near), (-127, near, far)] {
+    let both = [(127, far, near), (-127, near, far)];
+    for (twin, (weight, lowest, highest)) in
+        both.into_iter().flat_map(|b| [(winograd_twin as fn(_) -> _, b), (filters_twin, b)])
+    {
         for good in [limit - 1 - highest, -limit + lowest] {
-            let written = aligned(&bytes(winograd(weight, good)));
+            let written = aligned(&bytes(winograd(twin, weight, good)));
             assert!(Blob::parse(written.as_slice()).is_ok());
             let bad = good + good.signum();
             let message = format!(
@@ -86,7 +90,7 @@ fn the_winograd_proof_is_exact() {
                 bad - lowest,
                 bad + highest
             );
-            assert_eq!(refused(winograd(weight, bad)), message);
+            assert_eq!(refused(winograd(twin, weight, bad)), message);
         }
     }
 }
@@ -94,19 +98,23 @@ fn the_winograd_proof_is_exact() {
 #[test]
 fn winograd_is_for_3x3_behind_the_first_layer() {
     let words = "winograd-f43 is for int8 and f16 3x3 convolutions behind the first layer";
-    let set = |new: &mut NewModel, layer: usize, side: u8| {
+    let only_int8 = "winograd-f43-filters is for int8 3x3 convolutions behind the first layer";
+    let set = |new: &mut NewModel, layer: usize, side: u8, wanted: Algorithm| {
         let NewOp::Conv { kernel, algorithm, .. } = &mut new.layers[layer].op else {
             panic!("a convolution")
         };
-        (*kernel, *algorithm) = (side, Algorithm::WinogradF43);
+        (*kernel, *algorithm) = (side, wanted);
     };
     for (scheme, layer, side) in
         [(Scheme::Int8, 0, 3), (Scheme::F16, 0, 3), (Scheme::F16, 1, 1), (Scheme::Int8, 1, 1)]
     {
         let conv = |kernel| Part::Conv { kernel, filters: 8, block: 1 };
         let mut new = model(&mut Random(1), scheme, shape(2, 4, 3), &[conv(3), conv(side)]);
-        set(&mut new, layer, side);
+        let mut filters = new.clone();
+        set(&mut new, layer, side, Algorithm::WinogradF43);
         assert_eq!(refused(new), format!("layer `layer{layer}`: {words}"));
+        set(&mut filters, layer, side, Algorithm::WinogradF43Filters);
+        assert_eq!(refused(filters), format!("layer `layer{layer}`: {only_int8}"));
     }
 }
 

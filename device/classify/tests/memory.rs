@@ -16,13 +16,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vgg_edge_blob::{NewLinear, NewOp, NewWeights, Padding, Scheme, Shape, write};
+use vgg_edge_blob::{NewLinear, NewModel, NewOp, NewWeights, Padding, Scheme, Shape, write};
 
 #[path = "../../engine/tests/support/mod.rs"]
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod support;
 
-use support::{Part, Random, model, winograd_twin};
+use support::{Part, Random, filters_twin, model, winograd_twin};
 
 /// Most bytes of anonymous memory.
 const LIMIT: u64 = 12_000_000;
@@ -30,7 +30,7 @@ const LIMIT: u64 = 12_000_000;
 const N_PICTURES: usize = 12;
 
 /// The convolutions and pools of VGG16, as a board without dot products gets them.
-fn write_vgg16(path: &Path) {
+fn write_vgg16(path: &Path, twin: fn(NewModel) -> NewModel) {
     let mut parts = Vec::new();
     for (block, (filters, n)) in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)].into_iter().enumerate() {
         let block = block as u16 + 1;
@@ -49,7 +49,7 @@ fn write_vgg16(path: &Path) {
         }
     }
     let mut file = BufWriter::new(File::create(path).unwrap());
-    write(winograd_twin(direct), &mut file).unwrap();
+    write(twin(direct), &mut file).unwrap();
     file.flush().unwrap();
 }
 
@@ -64,9 +64,10 @@ fn status(pid: u32, field: &str) -> Option<u64> {
 fn a_vgg16_runs_in_12_megabytes_of_its_own() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("vgg16.vgg");
-    write_vgg16(&path);
+    let twins = [winograd_twin, filters_twin];
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/red.png");
-    for threads in ["1", "2"] {
+    for (twin, threads) in twins.into_iter().flat_map(|twin| ["1", "2"].map(|threads| (twin, threads))) {
+        write_vgg16(&path, twin);
         let mut command = Command::new(env!("CARGO_BIN_EXE_classify"));
         command.arg("run").arg(&path).args(vec![&picture; N_PICTURES]).args(["--threads", threads]);
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();

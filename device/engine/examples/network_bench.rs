@@ -4,7 +4,8 @@
 //! network_bench write FILE vgg16[-SIDE] ALGORITHM               224x224, or SIDE times SIDE; 1000 classes
 //! network_bench write FILE head direct|int4                      its dense layers, behind a 1x1 layer on 7x7 pixels
 //! network_bench write FILE INxOUTxSIDE ALGORITHM|none                 3 ─1x1─► IN ─3x3─► OUT ─► average; none: without the last
-//!     ALGORITHM: direct, winograd, winograd8-f23 or winograd8-f43, all but winograd also with -k8: layouts for `smmla`
+//!     ALGORITHM: direct, winograd, winograd-filters, winograd8-f23 or winograd8-f43; direct and the last two also with -k8:
+//!     layouts for `smmla`
 //! network_bench run FILE KERNEL L2_KIB THREADS RUNS
 //!
 //! $ cargo run --release --example network_bench -- write /tmp/vgg16.vgg vgg16 winograd
@@ -33,10 +34,10 @@ use vgg_edge_engine::{Engine, Options, kernels};
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
-use support::{Part, Random, int4_twin, k8_twin, model, winograd_twin, winograd8_twin};
+use support::{Part, Random, filters_twin, int4_twin, k8_twin, model, winograd_twin, winograd8_twin};
 
 const USAGE: &str =
-    "usage: network_bench write FILE vgg16[-SIDE]|head|INxOUTxSIDE direct|direct-k8|winograd|winograd8-f23|winograd8-f43|int4|none
+    "usage: network_bench write FILE vgg16[-SIDE]|head|INxOUTxSIDE direct|direct-k8|winograd|winograd-filters|winograd8-f23|winograd8-f43|int4|none
        network_bench run FILE KERNEL L2_KIB THREADS RUNS";
 
 fn main() -> ExitCode {
@@ -114,6 +115,7 @@ fn save(path: &Path, network: &str, algorithm: &str) -> Result<(), String> {
     }
     let model = match algorithm {
         "winograd" => winograd_twin(direct),
+        "winograd-filters" => filters_twin(direct),
         "direct-k8" | "none-k8" => k8_twin(direct),
         "direct" | "none" => direct,
         "int4" => int4_twin(&mut Random(0x5EED_0007), direct),

@@ -70,6 +70,10 @@ pub struct StepForecast {
     pub copied_bytes: usize,
     /// Of a Winograd layer, shape by shape.
     pub bands: Vec<BandForecast>,
+    /// How often all filters of the layer become weights of Winograd.
+    pub n_made: usize,
+    /// They do so one row of taps at a time.
+    pub single_rows: bool,
 }
 
 /// The tiles of one shape in a band of a Winograd layer.
@@ -139,6 +143,7 @@ fn of_step(step: &Step, layer: &Layer<'_>, tiling: Option<Tiling>, cuts: bool) -
             }));
         }
     }
+    let made = |t: &Tiling| t.n_made(t.sizes.n_tiles(step.n_rows, step.target.width));
     let copy = BlockMap::of(layer, step.layer_idx).filter(|_| tiling.is_none());
     StepForecast {
         n_rows: step.n_rows,
@@ -146,6 +151,8 @@ fn of_step(step: &Step, layer: &Layer<'_>, tiling: Option<Tiling>, cuts: bool) -
         halo: step.target.halo,
         copied_bytes: copy.map_or(0, |map| map.rows(step.n_rows) * map.row_len() * GROUP),
         bands,
+        n_made: tiling.as_ref().map_or(0, made),
+        single_rows: tiling.is_some_and(|t| t.makes_single_rows()),
     }
 }
 

@@ -23,7 +23,7 @@ use vgg_edge_blob::{Layer, LayerOp, Scheme, Shape};
 
 use crate::blocks::BlockMap;
 use crate::tiling::{Sizes, Tiling};
-use crate::traffic::{copies, is_pooled, traffic};
+use crate::traffic::{copies, is_pooled, price, traffic};
 
 /// Values that a strip may read behind a buffer's last row: see `S8Strip::run_len` and `S4Strip::input`.
 const SLACK: usize = 64;
@@ -333,7 +333,8 @@ pub(crate) fn plan(
                 let traffic = traffic(block, &windows, &tilings, maps, n_bands, l2);
                 // Memory has a price, too: else one band would be best where no window stays in the cache.
                 let memory = windows.iter().map(Buffer::len).sum::<usize>().saturating_sub(l2) / WINDOW_PRICE;
-                let cost = memory + traffic.iter().map(|t| t.weights + t.maps).sum::<usize>();
+                let price = price(block, &most_rows, &tilings, n_bands);
+                let cost = memory + price + traffic.iter().map(|t| t.weights + t.maps).sum::<usize>();
                 (cost, band_rows, tilings)
             })
             .min_by_key(|(cost, ..)| *cost);

@@ -7,6 +7,8 @@
 //! s8-o8k4     of the picture's convolution    ◄─► s8-o8k8            three runs or one
 //! ```
 //!
+//! Layers of `winograd-f43-filters` are in the direct layout and stay in the map: kernels that want filters run them direct.
+//!
 //! The kernel says which layout it wants ([`Kernel::wants`]). Only exact repacking is done: a layer whose taps are not the
 //! transforms of i8 filters, or whose accumulators Winograd may wrap, keeps its own. Repacked weights lie in anonymous
 //! memory, taps as an eighth of their bytes; all other layers stay in the map. So do dense layers in `s8-o8k4`, which is no
@@ -42,12 +44,15 @@ pub struct Repacked {
 pub(crate) struct Repack {
     layers: Vec<Repacked>,
     weights: Vec<Vec<Line>>,
+    /// The kernel's direct loop is faster than exact Winograd: filters are run by it as they are.
+    direct: bool,
 }
 
 impl Repack {
     /// Repacks what `kernel` wants otherwise, as far as that is exact and memory is there.
     pub(crate) fn new(layers: &[Layer<'_>], kernel: &dyn Kernel, executor: &dyn Executor) -> Self {
-        let mut all = Self::default();
+        let direct = kernel.wants(Layout::S16W36O8) != Layout::S16W36O8;
+        let mut all = Self { direct, ..Self::default() };
         for (layer_idx, layer) in layers.iter().enumerate() {
             let (linear, side) = match layer.op {
                 LayerOp::Conv { linear, kernel } => (linear, usize::from(kernel)),
@@ -64,12 +69,13 @@ impl Repack {
                 (Weights::S16Winograd { data, params }, Layout::S8O8K8) => {
                     filters::<8>(data, params, linear.run_len as usize, executor)
                 }
-                (Weights::S8 { layout, data, params }, _) if layer_idx == 0 && side > 0 => {
+                (Weights::S8 { layout, data, params, .. }, _) if layer_idx == 0 && side > 0 => {
                     let len = side * layer.input.channels as usize;
                     windows(*layout, data, params.len(), [side, len])
                 }
                 (
-                    Weights::S8 { layout, data, params } | Weights::S8Winograd { layout, data, params, .. },
+                    Weights::S8 { layout, data, params, .. }
+                    | Weights::S8Winograd { layout, data, params, .. },
                     _,
                 ) => blocks(*layout, data, params.len(), executor),
                 _ => None,
@@ -90,8 +96,14 @@ impl Repack {
 
     /// Layer `layer_idx`, which the file has as `layer`, with the weights that the kernel reads.
     pub(crate) fn view<'l>(&'l self, layer_idx: usize, layer: &Layer<'l>) -> Layer<'l> {
+        let mut layer = *layer;
+        if let LayerOp::Conv { linear: Linear { weights: Weights::S8 { winograd, .. }, .. }, .. } =
+            &mut layer.op
+        {
+            *winograd &= !self.direct;
+        }
         let Ok(i) = self.layers.binary_search_by_key(&layer_idx, |layer| layer.layer_idx) else {
-            return *layer;
+            return layer;
         };
         let to = self.layers[i].to;
         // Whole cache lines: what lies behind the weights is 0, and nothing reads it.
@@ -100,10 +112,15 @@ impl Repack {
         let view = |linear: Linear<'l>, window: [u32; 2]| match linear.weights {
             Weights::S16Winograd { params, .. } => {
                 let (n_runs, run_len) = (3, 3 * linear.run_len);
-                Linear { n_runs, run_len, weights: Weights::S8 { layout, data, params }, ..linear }
+                Linear {
+                    n_runs,
+                    run_len,
+                    weights: Weights::S8 { layout, winograd: false, data, params },
+                    ..linear
+                }
             }
-            Weights::S8 { params, .. } => {
-                let weights = Weights::S8 { layout, data, params };
+            Weights::S8 { winograd, params, .. } => {
+                let weights = Weights::S8 { layout, winograd, data, params };
                 let [side, len] = window;
                 let (n_runs, run_len) = match (layer_idx, side, layout) {
                     (0, 1.., S8Layout::K4) => (side, len.next_multiple_of(GROUP as u32)),
@@ -126,7 +143,7 @@ impl Repack {
             LayerOp::Dense(linear) => LayerOp::Dense(view(linear, [0, 0])),
             other => other,
         };
-        Layer { op, ..*layer }
+        Layer { op, ..layer }
     }
 }
 

@@ -7,13 +7,19 @@
 //!           each group of 8 outputs reads its weights once a band
 //! by row    a row of taps after the other: its values stay in the cache, the sums of all units go through memory, but for
 //!           the last row's; bands are six times as large, and so weights are read once
+//! in pairs  the same with rows 1 and 2, and 3 and 4, together: of filters only, which by row are read 14/3 times, in pairs 8/3
 //! ```
 //!
 //! By band is for maps with many tiles, by row for those with many weights. Which moves less is computed, not measured.
+//!
+//! Of a layer whose file has filters, each task makes the weights of its rows of taps and one group, just before the batches
+//! that use them: beside the task's sums there is room for them.
+
+use core::ops::Range;
 
 use vgg_edge_blob::layout::{ALIGN, GROUP, padded};
 use vgg_edge_blob::winograd::{TILE, WINDOW};
-use vgg_edge_blob::{Layer, LayerOp, Weights};
+use vgg_edge_blob::{Layer, LayerOp, S8Layout, Weights};
 
 use crate::kernels::{MAX_BATCH, tiles};
 
@@ -21,6 +27,9 @@ use crate::kernels::{MAX_BATCH, tiles};
 const MAX_BYTES: usize = 6 << 20;
 /// Tasks for every thread: enough that threads end together.
 const TASKS_PER_THREAD: usize = 4;
+/// Bytes to and from memory that are worth making the 36 weights of one channel and 8 outputs once: about 110 cycles of a
+/// Cortex-A53, which waits longer for 256 bytes, and less elsewhere.
+const MADE_PRICE: usize = 256;
 /// Most sums in use at a time, band by band.
 const MAX_SLOTS: usize = 64;
 
@@ -47,6 +56,7 @@ impl Sizes {
         let LayerOp::Conv { linear, .. } = layer.op else { return None };
         match linear.weights {
             Weights::S16Winograd { .. } => Some(Self::EXACT),
+            Weights::S8 { winograd: true, layout: S8Layout::K4, .. } => Some(Self::EXACT),
             Weights::S8Winograd { form, .. } => {
                 Some(Self { tile: form.tile(), window: form.window(), value: 1, weight: 1, pixel: 1 })
             }
@@ -80,6 +90,10 @@ pub(crate) struct Tiling {
     band: usize,
     /// One row of taps after the other, with the sums of all groups kept, instead of one group after the other.
     pub(crate) by_row: bool,
+    /// By row, but for rows that are made of filters together.
+    pairs: bool,
+    /// The file has filters.
+    filters: bool,
     /// Threads to have tasks for.
     n_threads: usize,
     /// Batches of a band besides those of 12 tiles: at ragged edges there are up to three more shapes of tiles.
@@ -101,36 +115,58 @@ impl Tiling {
             true => (1 + ragged(layer.output.width)) * (1 + ragged(layer.output.height)) - 1,
             false => 0,
         };
-        let of = |band: usize, by_row| Self { sizes, channels, n_groups, band, by_row, n_threads, n_edges };
+        let filters = match layer.op {
+            LayerOp::Conv { linear, .. } => matches!(linear.weights, Weights::S8 { winograd: true, .. }),
+            _ => false,
+        };
+        let of = |band: usize, [by_row, pairs]: [bool; 2]| Self {
+            sizes,
+            channels,
+            n_groups,
+            band,
+            by_row,
+            pairs,
+            filters,
+            n_threads,
+            n_edges,
+        };
+        let (by_band, by_row, in_pairs) = ([false, false], [true, false], [true, true]);
         let room = room(l2);
-        let (whole, rows) = (of(n_tiles.max(1), false), of(1, true));
+        let (whole, rows, pairs) = (of(n_tiles.max(1), by_band), of(1, by_row), of(1, in_pairs));
         let (all, group) = (whole.weight_bytes(), whole.weight_bytes() / n_groups);
         // Between two looks at a value, the other values come by, the weights of a group, and pixels: first those that
         // values are made of, later those of one group, a line each.
         let stays = |per_tile: usize, beside: usize| room.saturating_sub(beside) / per_tile;
-        let (line, unit) = (sizes.tile * sizes.tile * ALIGN, 4 * whole.unit_len(MAX_BATCH) * whole.n_slots());
-        let by_band = |pixels: usize, weights: usize| stays(whole.values_a_tile() + pixels, weights + unit);
-        let most = MAX_BYTES / (rows.values_of(1) + rows.sums_of(1));
-        let by_row = |beside: usize| {
-            stays(rows.values_a_tile() + 4 * sizes.tile * GROUP + beside, 2 * group / sizes.window).min(most)
+        let line = sizes.tile * sizes.tile * ALIGN;
+        let unit = (4 * whole.unit_len(MAX_BATCH) + whole.made_bytes()) * whole.n_slots();
+        let band = |pixels: usize, weights: usize| stays(whole.values_a_tile() + pixels, weights + unit);
+        let row = |of: &Self, beside: usize| {
+            let sums = 4 * of.rows_at_a_time() * sizes.tile * GROUP;
+            let most = MAX_BYTES / (of.values_of(1) + of.sums_of(1));
+            stays(of.values_a_tile() + sums + beside, of.weights_of_a_row()).min(most)
         };
         // Whole batches, where that costs no weights: narrow ones load more of them a product.
         let whole_batches = |band: usize| if band < MAX_BATCH { band } else { band / MAX_BATCH * MAX_BATCH };
         // A small one, where it is as good: it leaves room to what comes before and after. Some tasks for every thread.
         let few = if n_threads <= 1 { MAX_BATCH } else { MAX_BATCH * TASKS_PER_THREAD * n_threads };
         let candidates = [
-            (few.min(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
-            (whole_batches(by_band(whole.pixels_of(1) + whole.outputs_of(1), all)), false),
-            (by_band(whole.pixels_of(1).max(line), group), false),
-            (by_row(rows.pixels_of(1)), true),
-            (by_row(0), true),
+            (few.min(band(whole.pixels_of(1) + whole.outputs_of(1), all)), by_band),
+            (whole_batches(band(whole.pixels_of(1) + whole.outputs_of(1), all)), by_band),
+            (band(whole.pixels_of(1).max(line), group), by_band),
+            (row(&rows, rows.pixels_of(1)), by_row),
+            (row(&rows, 0), by_row),
+            (row(&pairs, pairs.pixels_of(1)), in_pairs),
+            (row(&pairs, 0), in_pairs),
         ];
-        let cut = |(band, by_row): (usize, bool)| {
+        let cut = |(band, how): (usize, [bool; 2])| {
             let n_bands = n_tiles.div_ceil(band.max(1)).max(1);
-            of(n_tiles.div_ceil(n_bands).max(1), by_row)
+            of(n_tiles.div_ceil(n_bands).max(1), how)
         };
-        let good = candidates.into_iter().filter(|(band, by_row)| *by_row || *band >= n_tiles.min(MAX_BATCH));
-        let cost = |cut: &Self| (cut.traffic(n_tiles, l2), cut.at_work());
+        let good = candidates.into_iter().filter(|&(band, [by_row, pairs])| {
+            let batches = by_row || band >= n_tiles.min(MAX_BATCH);
+            batches && (filters || !pairs)
+        });
+        let cost = |cut: &Self| (cut.traffic(n_tiles, l2) + cut.price(n_tiles), cut.at_work());
         good.map(cut).min_by_key(cost).unwrap_or(whole)
     }
 
@@ -142,17 +178,79 @@ impl Tiling {
             // Sums are fetched when they are written, go out, and come back; so do values, once a row, where they and
             // the input that each row reads do not stay together.
             let (input, values) = (self.pixels_of(n_tiles), self.values_of(n_tiles));
-            let stay =
-                (input + values) / n_bands + 2 * weights / self.n_groups / self.sizes.window <= room(l2);
-            let again = if stay { 0 } else { self.sizes.window * (input + 2 * values) };
-            return weights * n_bands + 3 * self.sums_of(n_tiles) + again;
+            let stay = (input + values) / n_bands + self.weights_of_a_row() <= room(l2);
+            let again = if stay { 0 } else { self.passes().count() * (input + 2 * values) };
+            // Rows 0 and 5 of taps take a third of a filter.
+            let thirds = match (self.filters, self.pairs) {
+                (false, _) => 3,
+                (true, false) => 14,
+                (true, true) => 8,
+            };
+            let weights = if self.weights_stay(l2) { weights } else { weights * n_bands * thirds / 3 };
+            return weights + 3 * self.sums_of(n_tiles) + again;
         }
         weights * if self.weights_stay(l2) { 1 } else { n_bands }
     }
 
     /// Whether weights stay in a cache of `l2` bytes from band to band.
     fn weights_stay(&self, l2: usize) -> bool {
-        !self.by_row && self.weight_bytes() + self.at_work() <= room(l2)
+        (self.filters || !self.by_row) && self.weight_bytes() + self.at_work() <= room(l2)
+    }
+
+    /// How often the weights of `n_tiles` tiles are made of filters, all groups and rows of taps.
+    pub(crate) fn n_made(&self, n_tiles: usize) -> usize {
+        if self.filters { n_tiles.div_ceil(self.band) } else { 0 }
+    }
+
+    /// The bytes to and from memory that making the weights of `n_tiles` tiles is worth.
+    pub(crate) fn price(&self, n_tiles: usize) -> usize {
+        self.n_made(n_tiles) * self.channels * self.n_groups * MADE_PRICE
+    }
+
+    /// Whether weights are made one row of taps at a time.
+    pub(crate) fn makes_single_rows(&self) -> bool {
+        self.by_row && !self.pairs
+    }
+
+    /// Rows of taps that are computed together, one such range after the other.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (window, rows) = (self.sizes.window, self.rows_at_a_time());
+        let mut row = 0;
+        core::iter::from_fn(move || {
+            let first = row;
+            // In pairs, the first and the last row are alone.
+            row += if rows == 2 && (first == 0 || first + 1 == window) { 1 } else { rows };
+            (first < window).then_some(first..row)
+        })
+    }
+
+    /// Most rows of taps of a pass.
+    fn rows_at_a_time(&self) -> usize {
+        match (self.by_row, self.pairs) {
+            (false, _) => self.sizes.window,
+            (true, false) => 1,
+            (true, true) => 2,
+        }
+    }
+
+    /// Sums in whose place a task has the weights that it makes: of a group, at the rows of a pass.
+    pub(crate) fn made_len(&self) -> usize {
+        self.made_bytes() / 4
+    }
+
+    fn made_bytes(&self) -> usize {
+        let rows = if self.filters { self.rows_at_a_time() } else { 0 };
+        self.sizes.weight * rows * self.sizes.window * self.channels * GROUP
+    }
+
+    /// Bytes of weights that come by between two looks at a value, by row: of two groups, and what threads make of them.
+    fn weights_of_a_row(&self) -> usize {
+        let of_groups = 2 * self.weight_bytes() / self.n_groups;
+        if self.filters {
+            of_groups + self.made_bytes() * self.n_slots()
+        } else {
+            of_groups / self.sizes.window
+        }
     }
 
     /// Bytes of a cache of `l2` bytes that are looked at again and again: what is looked at less often does not stay there.
@@ -202,7 +300,8 @@ impl Tiling {
             n.clamp(1, most)
         };
         let heavy = n_lines >= self.n_threads && self.weight_bytes() > 4 * self.values_of(self.band);
-        if self.by_row || heavy {
+        // Weights that are made are made once, by the thread that has their group.
+        if self.by_row || heavy || self.filters {
             return (of_groups(self.n_threads, 2 * self.n_threads), 1);
         }
         let wanted = self.n_threads * TASKS_PER_THREAD;
@@ -216,15 +315,16 @@ impl Tiling {
         self.n_threads.clamp(1, MAX_SLOTS)
     }
 
-    /// Sums of a task of a band of `n_tiles` in `n_batches` batches of at most `widest` tiles.
+    /// Sums, and room for weights, of a task of a band of `n_tiles` in `n_batches` batches of at most `widest` tiles.
     pub(crate) fn task_len(&self, n_tiles: usize, n_batches: usize, widest: usize) -> usize {
-        match self.by_row {
+        let sums = match self.by_row {
             true => {
                 let kept = self.kept_len(n_tiles) * self.n_groups.div_ceil(self.parts(n_batches).0);
                 kept + self.unit_len(widest) - self.kept_len(widest)
             }
             false => self.unit_len(widest),
-        }
+        };
+        self.made_len() + sums
     }
 
     /// Bytes of all values, a multiple of a cache line.
@@ -271,7 +371,7 @@ impl Tiling {
     }
 
     fn n_taps(&self) -> usize {
-        if self.by_row { self.sizes.window } else { self.sizes.taps() }
+        self.rows_at_a_time() * self.sizes.window
     }
 
     /// Bytes of the sums of all groups, by row.
@@ -300,111 +400,10 @@ impl Tiling {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.sizes.weight * self.sizes.taps() * self.channels * GROUP * self.n_groups
+        let a_filter = if self.filters { 9 } else { self.sizes.weight * self.sizes.taps() };
+        a_filter * self.channels * GROUP * self.n_groups
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use vgg_edge_blob::winograd::TAPS;
-    use vgg_edge_blob::{Padding, Quantization, Shape};
-
-    /// Only the channels of a layer matter here, and that its map is ragged.
-    fn tiling(channels: u32, outputs: u32, n_tiles: usize, l2: usize, n_threads: usize) -> Tiling {
-        tiling_of(Sizes::EXACT, channels, outputs, n_tiles, l2, n_threads)
-    }
-
-    fn tiling_of(
-        sizes: Sizes,
-        channels: u32,
-        outputs: u32,
-        n_tiles: usize,
-        l2: usize,
-        n_threads: usize,
-    ) -> Tiling {
-        let shape = |channels| Shape { height: 1, width: 2, channels };
-        let quant = Quantization { scale: 1.0, zero_point: 0 };
-        let layer = Layer {
-            name: "",
-            op: LayerOp::MaxPool { stride: 2, padding: Padding::Valid },
-            input: shape(channels),
-            output: shape(outputs),
-            block: 0,
-            in_quant: quant,
-            out_quant: quant,
-            sqnr_db: f32::NAN,
-        };
-        Tiling::new(sizes, &layer, n_tiles, l2, n_threads)
-    }
-
-    /// The layers of a VGG16 at 224x224: inputs, outputs, tiles.
-    const VGG16: [(u32, u32, usize); 9] = [
-        (64, 64, 3136),
-        (64, 128, 784),
-        (128, 128, 784),
-        (128, 256, 196),
-        (256, 256, 196),
-        (256, 512, 49),
-        (512, 512, 49),
-        (512, 512, 16),
-        (512, 512, 1),
-    ];
-
-    #[test]
-    fn early_layers_keep_values_in_the_cache_and_late_ones_read_weights_once() {
-        for l2 in [512 << 10, 1 << 20, 2 << 20] {
-            for n_threads in [1, 4] {
-                for (i, (channels, outputs, n_tiles)) in VGG16.into_iter().enumerate() {
-                    let t = tiling(channels, outputs, n_tiles, l2, n_threads);
-                    let weights = (channels * outputs) as usize * TAPS * 2;
-                    let (values, sums) = (t.values_of(t.band), t.sums_bytes());
-                    assert!(values + sums <= MAX_BYTES + MAX_BYTES / 8, "layer {i}: {t:?}");
-                    if t.by_row {
-                        assert!(i >= 2, "layer {i} with {l2}: {t:?}");
-                    } else {
-                        assert!(values + sums + weights / t.n_groups <= l2, "layer {i} with {l2}: {t:?}");
-                    }
-                    if i >= 5 {
-                        assert_eq!(t.bands(n_tiles).count(), 1, "layer {i} with {l2}: {t:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn tasks_have_room_for_their_sums() {
-        for sizes in [Sizes::EXACT, REQUANTIZED[0], REQUANTIZED[1]] {
-            for (channels, outputs, n_tiles) in VGG16 {
-                // As many pixels in smaller tiles.
-                room(sizes, channels, outputs, n_tiles * 16 / (sizes.tile * sizes.tile));
-            }
-        }
-    }
-
-    /// F23 and F43.
-    const REQUANTIZED: [Sizes; 2] = [
-        Sizes { tile: 2, window: 4, pixel: 1, value: 1, weight: 1 },
-        Sizes { tile: 4, window: 6, pixel: 1, value: 1, weight: 1 },
-    ];
-
-    fn room(sizes: Sizes, channels: u32, outputs: u32, n_tiles: usize) {
-        for l2 in [1, 100 << 10, 1 << 20] {
-            for n_threads in [1, 2, 3, 4, 100] {
-                let t = tiling_of(sizes, channels, outputs, n_tiles, l2, n_threads);
-                let all = (1..=t.band).rev().take(40).chain(1..=t.band.min(40));
-                for (n, at_edge) in all.flat_map(|n| (0..=t.n_edges).map(move |edges| (n, edges))) {
-                    let n_batches = t.n_batches(n) + at_edge;
-                    let widest = if at_edge == 0 { n.div_ceil(n_batches) } else { n.min(MAX_BATCH) };
-                    let (of_groups, of_batches) = t.parts(n_batches);
-                    let owners = if t.by_row { of_groups } else { t.n_slots() };
-                    assert!(!t.by_row || of_batches == 1);
-                    let sums = 4 * owners * t.task_len(n, n_batches, widest);
-                    assert!(sums <= t.sums_bytes(), "{t:?}: {n} tiles");
-                    assert!(sizes.value * n_batches * t.batch_len(widest) <= t.values_bytes(), "{t:?}: {n}");
-                }
-            }
-        }
-    }
-}
+mod tests;

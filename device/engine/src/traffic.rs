@@ -90,6 +90,19 @@ pub(crate) fn traffic(
     layers.iter().zip(tilings).enumerate().map(of_layer).collect()
 }
 
+/// The bytes to and from memory that making a block's weights of filters is worth, in `n_bands` bands of so many rows.
+pub(crate) fn price(
+    layers: &[Layer<'_>],
+    most_rows: &[usize],
+    tilings: &[Option<Tiling>],
+    n_bands: usize,
+) -> usize {
+    let of_layer = |((layer, rows), tiling): ((&Layer<'_>, &usize), &Option<Tiling>)| {
+        tiling.as_ref().map_or(0, |t| t.price(t.sizes.n_tiles(*rows, layer.output.width as usize)))
+    };
+    n_bands * layers.iter().zip(most_rows).zip(tilings).map(of_layer).sum::<usize>()
+}
+
 /// Whether a block's last convolution has tiles of int8 and a pool of stride 2 behind it: they are pooled as they are made.
 pub(crate) fn is_pooled(layers: &[Layer<'_>], tilings: &[Option<Tiling>], value_size: usize) -> bool {
     let is_pool = layers.last().is_some_and(|l| matches!(l.op, LayerOp::MaxPool { stride: 2, .. }));

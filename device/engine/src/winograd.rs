@@ -1,9 +1,10 @@
-//! What the three Winograd F(4x4,3x3) methods of a kernel take: a window, a batch at a row of taps, a tile.
+//! What the four Winograd F(4x4,3x3) methods of a kernel take: a window, filters, a batch at a row of taps, a tile.
 //!
 //! ```text
 //! window   6x6 pixels, i8 NHWC ──── winograd_input ──► taps, i16: all 36 or some rows of 6
 //! batch    up to 12 tiles      ──── winograd_row ────► 4 column sums of a row of taps, i32     one group of 8 outputs
 //!            for each of 6 taps: [channels / 8][tiles][8] x [channels][8], then times A'
+//! filters  3x3, i8          ──── winograd_filters ► their taps, i16, where the file has none
 //! tiles    6 rows of 4 column sums ─ winograd_output ► 4x4 pixels, i8
 //! ```
 //!
@@ -63,6 +64,18 @@ pub struct WinogradInput<'a> {
     pub group_stride: usize,
 }
 
+/// The 3x3 filters of 8 outputs, as direct convolution has them, and the rows of taps to make of them.
+#[derive(Clone, Debug)]
+pub struct WinogradFilters<'a> {
+    /// `[3 rows][3 columns][channels / 4][8 outputs][4 channels]`, layout `s8-o8k4`. Of rows 0 and 5 of the taps, only the first or
+    /// the last row is read.
+    pub filters: &'a [i8],
+    /// Input channels, a multiple of 8.
+    pub channels: usize,
+    /// Rows of taps to make, within `0..6`. Rows 1 and 2, and 3 and 4, are made faster together.
+    pub tap_rows: Range<usize>,
+}
+
 /// One row of 6 taps of a batch of tiles times one group of 8 output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct WinogradRow<'a> {
@@ -116,15 +129,25 @@ impl WinogradInput<'_> {
     pub(crate) fn check(&self, taps: &[i16]) {
         let Self { rows, columns, channels, tap_stride, group_stride, .. } = *self;
         check_channels(channels);
-        let Range { start, end } = self.tap_rows;
-        assert!(start < end && end <= WINDOW, "rows {start}..{end} of taps, expected some of 0..{WINDOW}");
+        check_rows(&self.tap_rows);
         let last = |places: [usize; WINDOW]| places.into_iter().fold(0, Ord::max);
         let input_end = last(rows).checked_add(last(columns)).and_then(|n| n.checked_add(channels));
         check_end("input", self.input.len(), input_end);
-        let last_tap = (WINDOW * (end - start) - 1).checked_mul(tap_stride);
+        let last_tap = (WINDOW * self.tap_rows.len() - 1).checked_mul(tap_stride);
         let last_group = (channels / GROUP - 1).checked_mul(group_stride);
         let end = last_tap.zip(last_group).and_then(|(t, g)| t.checked_add(g)?.checked_add(GROUP));
         check_end("taps", taps.len(), end);
+    }
+}
+
+impl WinogradFilters<'_> {
+    /// Checks every extent against its slice, as for [`WinogradInput`].
+    pub(crate) fn check(&self, weights: &[i16]) {
+        let channels = self.channels;
+        check_channels(channels);
+        check_rows(&self.tap_rows);
+        check_end("filters", self.filters.len(), channels.checked_mul(9 * GROUP));
+        check_end("weights", weights.len(), channels.checked_mul(self.tap_rows.len() * WINDOW * GROUP));
     }
 }
 
@@ -167,6 +190,10 @@ impl WinogradOutput<'_> {
         check_end("output", self.words.len(), end);
         self.requant.check();
     }
+}
+
+fn check_rows(&Range { start, end }: &Range<usize>) {
+    assert!(start < end && end <= WINDOW, "rows {start}..{end} of taps, expected some of 0..{WINDOW}");
 }
 
 pub(crate) fn check_channels(channels: usize) {

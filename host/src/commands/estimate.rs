@@ -131,7 +131,8 @@ impl EstimateArgs {
             warn_of_another_plan(&model, board, n_threads)?;
         } else {
             model.sketch.plan(board);
-            if model.sketch.layers.iter().any(|layer| layer.op.kind() == Kind::WinogradF43) {
+            let winograd = [Kind::WinogradF43, Kind::WinogradF43Filters];
+            if model.sketch.layers.iter().any(|layer| winograd.contains(&layer.op.kind())) {
                 eprintln!("note: not quantized: a layer for which Winograd's proof fails stays direct");
             }
         }

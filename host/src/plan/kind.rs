@@ -1,7 +1,7 @@
 //! Kinds of steps: what one layer of a network does, as the cost model tells them apart.
 //!
 //! ```text
-//! picture  first  direct  winograd-f43  winograd8-f23  winograd8-f43  pool  average  dense  dense-int4  output
+//! picture  first  direct  winograd-f43  winograd-f43-filters  winograd8-f23  winograd8-f43  pool  average  dense  dense-int4  output
 //! ```
 //!
 //! ```
@@ -23,6 +23,8 @@ pub enum Kind {
     Direct,
     /// Exact Winograd F(4x4,3x3) in i16.
     WinogradF43,
+    /// The same from filters, transformed as they are used.
+    WinogradF43Filters,
     /// Requantized Winograd F(2x2,3x3) in i8.
     Winograd8F23,
     /// Requantized Winograd F(4x4,3x3) in i8.
@@ -43,11 +45,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Picture,
         Kind::First,
         Kind::Direct,
         Kind::WinogradF43,
+        Kind::WinogradF43Filters,
         Kind::Winograd8F23,
         Kind::Winograd8F43,
         Kind::WinogradF43F16,
@@ -59,8 +62,8 @@ impl Kind {
     ];
 
     /// How a 3x3 layer behind the first may be computed, in the order of tables.
-    pub const CONVOLUTIONS: [Kind; 4] =
-        [Kind::Direct, Kind::WinogradF43, Kind::Winograd8F23, Kind::Winograd8F43];
+    pub const CONVOLUTIONS: [Kind; 5] =
+        [Kind::Direct, Kind::WinogradF43, Kind::WinogradF43Filters, Kind::Winograd8F23, Kind::Winograd8F43];
 
     /// The name in tables.
     pub fn name(self) -> &'static str {
@@ -69,6 +72,7 @@ impl Kind {
             Kind::First => "first",
             Kind::Direct => "direct",
             Kind::WinogradF43 => "winograd-f43",
+            Kind::WinogradF43Filters => "winograd-f43-filters",
             Kind::Winograd8F23 => "winograd8-f23",
             Kind::Winograd8F43 => "winograd8-f43",
             Kind::WinogradF43F16 => "winograd-f43-f16",
@@ -98,7 +102,7 @@ impl Kind {
     /// Taps and outputs of a Winograd tile's side.
     pub(super) fn form(self) -> Option<Form> {
         match self {
-            Kind::WinogradF43 | Kind::WinogradF43F16 => Some(EXACT),
+            Kind::WinogradF43 | Kind::WinogradF43Filters | Kind::WinogradF43F16 => Some(EXACT),
             Kind::Winograd8F43 => Some(Form { tile: 4, value_bytes: 1 }),
             Kind::Winograd8F23 => Some(Form { tile: 2, value_bytes: 1 }),
             _ => None,
@@ -111,6 +115,7 @@ impl From<Algorithm> for Kind {
         match algorithm {
             Algorithm::Direct => Kind::Direct,
             Algorithm::WinogradF43 => Kind::WinogradF43,
+            Algorithm::WinogradF43Filters => Kind::WinogradF43Filters,
             Algorithm::Winograd8F23 => Kind::Winograd8F23,
             Algorithm::Winograd8F43 => Kind::Winograd8F43,
             Algorithm::WinogradF43F16 => Kind::WinogradF43F16,

@@ -18,6 +18,7 @@
 mod counted;
 mod estimate;
 pub mod f16;
+mod filters;
 mod instructions;
 mod kind;
 pub mod search;
@@ -63,7 +64,7 @@ impl Conv {
             .unwrap_or(Cost { cycles: f64::INFINITY, bytes: f64::INFINITY })
     }
 
-    /// The fastest exact algorithm on `board`; direct unless Winograd saves more than 5 %, since its weights are eight times
+    /// The fastest exact algorithm on `board`, direct or Winograd from taps; direct unless Winograd saves more than 5 %, since its weights are eight times
     /// as many bytes.
     pub fn fastest(&self, board: &Board) -> Kind {
         let seconds = |kind: Kind| self.cost(kind, board).seconds(board);
@@ -86,11 +87,12 @@ pub fn apply(model: &mut NewModel, board: &Board) -> Vec<String> {
     for (layer, planned) in model.layers.iter_mut().zip(&sketch.layers) {
         if let NewOp::Conv { kernel: 3, algorithm, linear } = &mut layer.op {
             *algorithm = match planned.op.kind() {
-                Kind::WinogradF43 if linear.winograd_overflow().is_none() => Algorithm::WinogradF43,
-                Kind::WinogradF43 => {
+                Kind::WinogradF43 | Kind::WinogradF43Filters if linear.winograd_overflow().is_some() => {
                     unproved.push(layer.name.clone());
                     Algorithm::Direct
                 }
+                Kind::WinogradF43 => Algorithm::WinogradF43,
+                Kind::WinogradF43Filters => Algorithm::WinogradF43Filters,
                 _ => Algorithm::Direct,
             };
         }
@@ -114,7 +116,8 @@ pub fn lay_out(model: &mut NewModel, board: &Board) {
 }
 
 impl Sketch {
-    /// Gives every 3x3 convolution of an int8 network behind the first layer its fastest exact algorithm on `board`.
+    /// Gives every 3x3 convolution of an int8 network behind the first layer its fastest exact algorithm on `board`; exact
+    /// Winograd from filters, where that costs next to nothing (`filters.rs` has the rule).
     pub fn plan(&mut self, board: &Board) {
         if !self.scheme.is_int8() {
             return;
@@ -128,6 +131,7 @@ impl Sketch {
                 *kind = Conv { height, width, inputs, outputs: *outputs }.fastest(board);
             }
         }
+        filters::choose(self, board);
     }
 }
 
@@ -139,6 +143,7 @@ pub fn algorithms(model: &NewModel) -> String {
     };
     let counts = [
         Algorithm::WinogradF43F16,
+        Algorithm::WinogradF43Filters,
         Algorithm::Winograd8F43,
         Algorithm::Winograd8F23,
         Algorithm::WinogradF43,

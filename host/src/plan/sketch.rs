@@ -253,13 +253,16 @@ impl Sketch {
         (n_runs, if self.scheme.is_int8() { len.next_multiple_of(GROUP) } else { len })
     }
 
-    /// The network as a core's kernel runs it: kernels with dot products run exact Winograd's layers direct, from weights that
-    /// they repack.
+    /// The network as a core's kernel runs it: kernels with dot products run exact Winograd's layers direct, from the file's
+    /// filters or from weights that they repack.
     pub fn on(&self, core: &Core) -> Self {
         let mut sketch = self.clone();
         if self.scheme.is_int8() && matches!(core.kernel, "dotprod" | "i8mm") {
             for layer in &mut sketch.layers {
-                if let OpSketch::Conv { kind: kind @ Kind::WinogradF43, .. } = &mut layer.op {
+                if let OpSketch::Conv {
+                    kind: kind @ (Kind::WinogradF43 | Kind::WinogradF43Filters), ..
+                } = &mut layer.op
+                {
                     *kind = Kind::Direct;
                 }
             }
@@ -292,6 +295,7 @@ impl Sketch {
         let places = |outputs: u32| padded(outputs) as usize * n_runs * run_len;
         match self.layers[i].op {
             OpSketch::Conv { outputs, kind, .. } => match kind.form() {
+                Some(_) if kind == Kind::WinogradF43Filters => places(outputs).div_ceil(2),
                 Some(form) => {
                     let pairs = padded(outputs) as usize * padded(input.channels) as usize;
                     pairs * form.window() * form.window() * form.value_bytes / 2
@@ -345,7 +349,10 @@ impl Sketch {
                 blocks: <[S4Block]>::ref_from_bytes(zeros.as_bytes()).unwrap_or(&[]),
                 params: &[],
             },
-            _ => Weights::S8 { layout, data: bytes, params: &[] },
+            (_, kind) => {
+                let winograd = kind == Kind::WinogradF43Filters;
+                Weights::S8 { layout, winograd, data: bytes, params: &[] }
+            }
         };
         let linear =
             Linear { relu: true, n_runs: n_runs as u32, run_len: run_len as u32, pad: [0; 4], weights };
@@ -399,6 +406,7 @@ mod tests {
             (3, "conv3:64:first", 64 * 48),
             (64, "conv3:100:direct", 104 * 9 * 64),
             (64, "conv3:100:winograd-f43", 104 * 72 * 64),
+            (64, "conv3:100:winograd-f43-filters", 104 * 9 * 64),
             (64, "conv3:100:winograd8-f23", 104 * 16 * 64),
             (512, "dense:4096:dense", 4096 * 25088),
         ] {

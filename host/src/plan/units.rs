@@ -11,6 +11,7 @@
 //! winograd      also the first layer of kernels that run it so, with 4 channels; tiles cut at an edge count by their taps
 //!               window   a tile and 32 channels, transformed     window-group  8 channels of it
 //!               line, line-group   the same, a row of taps at a time (by row)
+//!               made        8 filters of a channel become 36 taps (winograd-f43-filters)     made-row   the same, a row of taps at a time
 //!               batch-row   a row of taps, a batch of tiles, 8 outputs
 //!               batch-step  of it, a tap and 4 channels          tile-step   a tile of it
 //!               tile-row    a tile of a batch-row         output  a tile and 8 outputs      pixel   8 outputs stored
@@ -45,6 +46,8 @@ pub enum Unit {
     WindowGroup,
     Line,
     LineGroup,
+    Made,
+    MadeRow,
     BatchRow,
     BatchStep,
     TileRow,
@@ -56,9 +59,9 @@ pub enum Unit {
 impl Unit {
     /// Every unit.
     #[rustfmt::skip]
-    pub const ALL: [Unit; 19] = [
+    pub const ALL: [Unit; 21] = [
         Unit::Call, Unit::Row, Unit::Moved, Unit::Copied, Unit::Strip, Unit::Tile, Unit::TileStep, Unit::PixelStep, Unit::Pixel,
-        Unit::Window, Unit::WindowGroup, Unit::Line, Unit::LineGroup, Unit::BatchRow, Unit::BatchStep, Unit::TileRow,
+        Unit::Window, Unit::WindowGroup, Unit::Line, Unit::LineGroup, Unit::Made, Unit::MadeRow, Unit::BatchRow, Unit::BatchStep, Unit::TileRow,
         Unit::Output, Unit::Word, Unit::Value,
     ];
 
@@ -78,6 +81,8 @@ impl Unit {
             Unit::WindowGroup => "window-group",
             Unit::Line => "line",
             Unit::LineGroup => "line-group",
+            Unit::Made => "made",
+            Unit::MadeRow => "made-row",
             Unit::BatchRow => "batch-row",
             Unit::BatchStep => "batch-step",
             Unit::TileRow => "tile-row",
@@ -173,6 +178,8 @@ pub(super) fn of_layer(sketch: &Sketch, i: usize, steps: &[StepForecast], tile: 
             let form = kind.form().unwrap_or(EXACT);
             let channels = if of_picture { PICTURE_CHANNELS } else { padded(input.channels) as usize };
             for step in steps {
+                let made = if step.single_rows { Unit::MadeRow } else { Unit::Made };
+                units.add(made, step.n_made * channels * groups);
                 for band in bands(step, width, form) {
                     winograd(&mut units, band, channels, groups, form);
                 }

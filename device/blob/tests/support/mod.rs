@@ -17,7 +17,7 @@ mod networks;
 
 #[allow(unused_imports, reason = "each test program uses a part")]
 pub(crate) use networks::{
-    Part, Random, half_twin, int4_twin, k8_twin, model, winograd_twin, winograd8_twin,
+    Part, Random, filters_twin, half_twin, int4_twin, k8_twin, model, winograd_twin, winograd8_twin,
 };
 
 /// Sections of [`small`], by index.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Run     tiles next to one another in a row of tiles       a batch is one run, or some
-//! Exact        i16 values and weights; a window a call, a run of tiles
+//! Exact        i16 values and weights, from the file or made of its filters; a window a call, a run of tiles
 //! Requantized  i8 values and weights, scales; a run a call
 //! Float        f32 activations and sums, f32 or half-precision values, half-precision weights: `float.rs`
 //! ```
@@ -17,8 +17,8 @@ use vgg_edge_blob::{Layer, S8Layout};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernels::{
-    Cut, Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput, WinogradOutput,
-    WinogradRow,
+    Cut, Kernel, Requant, Winograd8Input, Winograd8Output, Winograd8Row, WinogradFilters, WinogradInput,
+    WinogradOutput, WinogradRow,
 };
 
 /// The windows of a run, some of their channels, and the rows of taps that are wanted.
@@ -45,6 +45,8 @@ pub(super) struct RowOfTaps<'a, V> {
     pub(super) group: usize,
     pub(super) row: usize,
     pub(super) narrow: bool,
+    /// What [`Arithmetic::make`] has made for the row.
+    pub(super) made: &'a [V],
 }
 
 /// The pixels of a run, and its sums.
@@ -77,6 +79,9 @@ pub(super) trait Arithmetic: Sync {
     /// Transforms a run's windows.
     fn input(&self, kernel: &dyn Kernel, run: &Windows<'_, Self::Input>, taps: &mut [Self::Value]);
 
+    /// Makes a group's weights at some rows of taps, `[rows][6 taps][channels][8 outputs]`, where the layer has filters.
+    fn make(&self, _: &dyn Kernel, _group: usize, _tap_rows: &Range<usize>, _made: &mut [Self::Value]) {}
+
     /// Multiplies a batch at a row of taps.
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, Self::Value>, sums: &mut [Self::Sum]);
 
@@ -90,10 +95,19 @@ fn requant<'a>(layer: &Layer<'_>, params: &'a S8Params) -> Requant<'a> {
     Requant { multiplier: &params.multiplier, shift: &params.shift, zero_point }
 }
 
+/// Weights of exact Winograd.
+#[derive(Clone, Copy)]
+pub(super) enum ExactWeights<'a> {
+    /// `[groups][36 taps][channels][8 outputs]`.
+    Taps(&'a [i16]),
+    /// Layout `s8-o8k4`: a thread makes taps of them as it needs them.
+    Filters(&'a [i8]),
+}
+
 /// Exact Winograd.
 pub(super) struct Exact<'a> {
     pub(super) layer: &'a Layer<'a>,
-    pub(super) weights: &'a [i16],
+    pub(super) weights: ExactWeights<'a>,
     pub(super) params: &'a [S8Params],
     /// Channels that are multiplied: all that are stored, fewer where the input is the picture.
     pub(super) channels: usize,
@@ -124,11 +138,22 @@ impl Arithmetic for Exact<'_> {
         }
     }
 
+    fn make(&self, kernel: &dyn Kernel, group: usize, tap_rows: &Range<usize>, made: &mut [i16]) {
+        if let ExactWeights::Filters(filters) = self.weights {
+            let (channels, len) = (self.channels, 9 * self.channels * GROUP);
+            let filters = &filters[group * len..][..len];
+            kernel.winograd_filters(&WinogradFilters { filters, channels, tap_rows: tap_rows.clone() }, made);
+        }
+    }
+
     fn row(&self, kernel: &dyn Kernel, row: &RowOfTaps<'_, i16>, sums: &mut [i32]) {
-        let &RowOfTaps { values, tap_stride, n_tiles, group, row, narrow, .. } = row;
+        let &RowOfTaps { values, tap_stride, n_tiles, group, row, narrow, made, .. } = row;
         let channels = self.channels;
         let len = WINDOW * channels * GROUP;
-        let weights = &self.weights[(group * WINDOW + row) * len..][..len];
+        let weights = match self.weights {
+            ExactWeights::Taps(taps) => &taps[(group * WINDOW + row) * len..][..len],
+            ExactWeights::Filters(_) => made,
+        };
         kernel.winograd_row(&WinogradRow { values, tap_stride, n_tiles, channels, weights, narrow }, sums);
     }
 

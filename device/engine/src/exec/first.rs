@@ -24,7 +24,7 @@ pub(super) const CHANNELS: usize = 4;
 /// accumulators that [`LIMIT`] allows.
 pub(super) fn weights(kernel: &dyn Kernel, layer: &Layer<'_>) -> Option<Vec<i16>> {
     let LayerOp::Conv { kernel: 3, linear } = layer.op else { return None };
-    let Weights::S8 { layout: S8Layout::K4, data, params } = linear.weights else { return None };
+    let Weights::S8 { layout: S8Layout::K4, data, params, .. } = linear.weights else { return None };
     let (channels, run_len) = (layer.input.channels as usize, linear.run_len as usize);
     if !kernel.has_fast_picture_tiles() || channels > CHANNELS || run_len < 3 * channels {
         return None;

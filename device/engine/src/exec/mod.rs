@@ -25,7 +25,7 @@ use vgg_edge_blob::layout::Line;
 use vgg_edge_blob::{Blob, Layer, LayerOp, Linear, S8Layout, Scheme, Weights};
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::arithmetic::{Exact, Requantized};
+use self::arithmetic::{Exact, ExactWeights, Requantized};
 use self::float::{Filters, Half, Single};
 use crate::arena;
 use crate::error::EngineError;
@@ -42,7 +42,8 @@ pub struct Options {
     pub l2_bytes: usize,
     /// Refuse networks that need a larger arena, bytes.
     pub max_arena_bytes: usize,
-    /// Repack layers whose layout another CPU's kernels want, where that is exact: see [`Engine::repacked`].
+    /// Repack layers whose layout another CPU's kernels want, where that is exact: see [`Engine::repacked`]. Without it, layers
+    /// of `winograd-f43-filters` are Winograd on every kernel.
     pub repack: bool,
     /// A clock in nanoseconds, for [`Engine::profile`]; without one nothing is measured.
     pub clock: Option<fn() -> u64>,
@@ -261,11 +262,17 @@ impl Context<'_, '_> {
         match layer.op {
             LayerOp::Conv { linear, .. } => match (linear.weights, &self.tilings[step.layer_idx]) {
                 (Weights::S16Winograd { data: weights, params }, Some(tiling)) => {
-                    let exact = Exact { layer, weights, params, channels: tiling.channels };
+                    let (weights, channels) = (ExactWeights::Taps(weights), tiling.channels);
+                    let exact = Exact { layer, weights, params, channels };
+                    self.winograd(step, (&exact, tiling), scratch, bytes);
+                }
+                (Weights::S8 { winograd: true, data, params, .. }, Some(tiling)) => {
+                    let (weights, channels) = (ExactWeights::Filters(data), tiling.channels);
+                    let exact = Exact { layer, weights, params, channels };
                     self.winograd(step, (&exact, tiling), scratch, bytes);
                 }
                 (Weights::S8 { params, .. }, Some(tiling)) => {
-                    let (weights, channels) = (self.first, first::CHANNELS);
+                    let (weights, channels) = (ExactWeights::Taps(self.first), first::CHANNELS);
                     let exact = Exact { layer, weights, params, channels };
                     self.winograd(step, (&exact, tiling), scratch, bytes);
                 }
@@ -315,7 +322,7 @@ impl Context<'_, '_> {
         let is_last = step.layer_idx + 1 == self.layers.len();
         let gives_logits = is_last && matches!(layer.op, LayerOp::Dense(_));
         match linear.weights {
-            Weights::S8 { layout: S8Layout::K8, data: weights, params } => {
+            Weights::S8 { layout: S8Layout::K8, data: weights, params, .. } => {
                 let filters = blocks::Filters { layer, linear, weights, params, gives_logits };
                 self.blocks(step, &filters, scratch, bytes);
             }

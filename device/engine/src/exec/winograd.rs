@@ -4,7 +4,10 @@
 //! for each band of tiles (see `tiling`):
 //!   by band   windows ─► values;                 for group, batch: 6 rows of taps ─► sums ─► pixels
 //!   by row    for each row of taps: windows ─► values; for group, batch: that row ─► sums, behind the last ─► pixels
+//!             in pairs: rows 0, 1 and 2, 3 and 4, 5
 //! ```
+//!
+//! Of filters, a group's weights at these rows are made before its batches.
 //!
 //! A task is a batch, or some groups and batches: whatever the number of threads, each value is made in one way.
 
@@ -13,7 +16,7 @@ use core::sync::atomic::AtomicU64;
 
 use vgg_edge_blob::layout::GROUP;
 use vgg_edge_blob::winograd8::{MAX_TILE, MAX_WINDOW};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::arithmetic::{Arithmetic, Pixels, RowOfTaps, Windows};
 use super::{Context, pooling};
@@ -194,9 +197,7 @@ impl Context<'_, '_> {
                 pool::each_chunk_and_slot(self.executor, values, sums, shape, band.n_batches, &task);
                 continue;
             }
-            let n_rows = if tiling.by_row { 1 } else { window };
-            for first_row in (0..window).step_by(n_rows) {
-                let rows = first_row..first_row + n_rows;
+            for rows in tiling.passes() {
                 pool::each_chunk(self.executor, values, batch_len, band.n_batches, &|index, values| {
                     let batch = band.batch(index);
                     if !batch.skips(&rows) {
@@ -268,12 +269,16 @@ impl Context<'_, '_> {
         sums: &mut [A::Sum],
         to: &[AtomicU64],
     ) {
+        let (made, sums) = sums.split_at_mut(tiling.made_len());
+        let made = <[A::Value]>::mut_from_bytes(made.as_mut_bytes()).unwrap_or(&mut []);
+        let made_len = if made.is_empty() { 0 } else { tiling.sizes.window * tiling.channels * GROUP };
         // By row, all units of the task are kept but for their last row, which is where the next unit's begin: there, the
         // last unit comes first.
         let is_last = tap_rows.end == tiling.sizes.window;
         let back = tiling.by_row && is_last;
         for nth in 0..groups.len() {
             let group = if back { groups.end - 1 - nth } else { groups.start + nth };
+            layer.make(self.kernel, group, tap_rows, made);
             for i in batches.clone() {
                 // By band values fit the cache: always forth, each is looked at again after the same time. By row, where not
                 // all may fit, to and fro: what the last group used last is still there.
@@ -299,6 +304,7 @@ impl Context<'_, '_> {
                         group,
                         row,
                         narrow: batch.shape.cut.narrow,
+                        made: &made[nth * made_len..][..made_len],
                     };
                     layer.row(self.kernel, &row_of_taps, &mut sums[row * columns_len..][..columns_len]);
                 }

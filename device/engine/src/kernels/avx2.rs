@@ -16,8 +16,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{
     F16Strip, GROUP, Kernel, Requant, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output,
-    Winograd8Row, Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput,
-    WinogradRow, avx2_s4, avx2_winograd, avx2_winograd8, avx2_winograd16, tiles,
+    Winograd8Row, Winograd16Input, Winograd16Output, Winograd16Row, WinogradFilters, WinogradInput,
+    WinogradOutput, WinogradRow, avx2_s4, avx2_winograd, avx2_winograd_filters, avx2_winograd8,
+    avx2_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "x86_64-s8-avx2";
@@ -77,6 +78,12 @@ impl Kernel for Avx2 {
         tile.check(taps);
         // SAFETY: `self` proves the CPU features; the extents are checked.
         unsafe { avx2_winograd::input(tile, taps) };
+    }
+
+    fn winograd_filters(&self, filters: &WinogradFilters<'_>, weights: &mut [i16]) {
+        filters.check(weights);
+        // SAFETY: as in `winograd_input`.
+        unsafe { avx2_winograd_filters::filters(filters, weights) };
     }
 
     fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {

@@ -16,8 +16,9 @@ use core::arch::x86_64 as avx;
 
 use super::avx2::{self, finish, load_i32, rdmulh32};
 use super::{
-    F16Strip, GROUP, Kernel, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row, WinogradInput,
-    WinogradOutput, WinogradRow, avx2_winograd, avx2_winograd8, tiles,
+    F16Strip, GROUP, Kernel, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
+    WinogradFilters, WinogradInput, WinogradOutput, WinogradRow, avx2_winograd, avx2_winograd_filters,
+    avx2_winograd8, tiles,
 };
 
 pub(super) const NAME: &str = "x86_64-s8-avx512vnni";
@@ -82,6 +83,12 @@ impl Kernel for Avx512Vnni {
         tile.check(taps);
         // SAFETY: as in `s8`.
         unsafe { avx2_winograd::input(tile, taps) };
+    }
+
+    fn winograd_filters(&self, filters: &WinogradFilters<'_>, weights: &mut [i16]) {
+        filters.check(weights);
+        // SAFETY: as in `s8`.
+        unsafe { avx2_winograd_filters::filters(filters, weights) };
     }
 
     fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {

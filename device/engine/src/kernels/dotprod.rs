@@ -19,9 +19,9 @@ use super::neon::{Finish, prefetch};
 use super::neon_f16::f16;
 use super::{
     F16Strip, Kernel, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
-    Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow, dotprod_s4,
-    dotprod_winograd8, neon_fp16_winograd16, neon_winograd, neon_winograd_output, neon_winograd_row,
-    neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
+    Winograd16Input, Winograd16Output, Winograd16Row, WinogradFilters, WinogradInput, WinogradOutput,
+    WinogradRow, dotprod_s4, dotprod_winograd8, neon_fp16_winograd16, neon_winograd, neon_winograd_filters,
+    neon_winograd_output, neon_winograd_row, neon_winograd8, neon_winograd8_output, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-dotprod";
@@ -69,6 +69,10 @@ impl Kernel for Dotprod {
 
     fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
         neon_winograd::input(tile, taps);
+    }
+
+    fn winograd_filters(&self, filters: &WinogradFilters<'_>, weights: &mut [i16]) {
+        neon_winograd_filters::filters(filters, weights);
     }
 
     fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {

@@ -50,6 +50,8 @@ mod avx2_winograd16;
 #[cfg(target_arch = "x86_64")]
 mod avx2_winograd8;
 #[cfg(target_arch = "x86_64")]
+mod avx2_winograd_filters;
+#[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod dotprod;
@@ -86,6 +88,8 @@ mod neon_winograd8_output;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd8_row;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon_winograd_filters;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_in_order;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon_winograd_output;
@@ -98,7 +102,9 @@ mod scalar_winograd8;
 pub use crate::blocks::S8Blocks;
 pub(crate) use crate::strip::check_words;
 pub use crate::strip::{F16Strip, GROUP, Requant, S4Strip, S8Output, S8Strip};
-pub use crate::winograd::{CUT_TAPS, Cut, MAX_BATCH, WinogradInput, WinogradOutput, WinogradRow};
+pub use crate::winograd::{
+    CUT_TAPS, Cut, MAX_BATCH, WinogradFilters, WinogradInput, WinogradOutput, WinogradRow,
+};
 pub use crate::winograd8::{Winograd8Input, Winograd8Output, Winograd8Row};
 pub use crate::winograd16::{Winograd16Input, Winograd16Output, Winograd16Row};
 
@@ -249,6 +255,15 @@ pub trait Kernel: Send + Sync + core::fmt::Debug {
     /// # Panics
     /// As for [`Kernel::s8`]; so do the other two.
     fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]);
+
+    /// Transforms filters into rows of their taps, `[tap_rows][6 taps][channels][8 outputs]`: what the next method reads. A row
+    /// without its own has the specification's.
+    ///
+    /// # Panics
+    /// As for [`Kernel::s8`].
+    fn winograd_filters(&self, filters: &WinogradFilters<'_>, weights: &mut [i16]) {
+        scalar::winograd_filters(filters, weights);
+    }
 
     /// Multiplies a batch of tiles at a row of taps and transforms the 6 sums back to 4, modulo 2^32: column `x` of
     /// tile `p` becomes `sums[(x * n_tiles + p) * 8 ..][..8]`.

@@ -20,9 +20,9 @@ use super::neon_f16::f16;
 use super::neon_multiply::{load_8_post, multiply};
 use super::{
     F16Strip, GROUP, Kernel, S4Strip, S8Output, S8Strip, Winograd8Input, Winograd8Output, Winograd8Row,
-    Winograd16Input, Winograd16Output, Winograd16Row, WinogradInput, WinogradOutput, WinogradRow,
-    neon_fp16_winograd16, neon_s4, neon_winograd, neon_winograd_output, neon_winograd_row, neon_winograd8,
-    neon_winograd8_output, neon_winograd8_row, neon_winograd16, tiles,
+    Winograd16Input, Winograd16Output, Winograd16Row, WinogradFilters, WinogradInput, WinogradOutput,
+    WinogradRow, neon_fp16_winograd16, neon_s4, neon_winograd, neon_winograd_filters, neon_winograd_output,
+    neon_winograd_row, neon_winograd8, neon_winograd8_output, neon_winograd8_row, neon_winograd16, tiles,
 };
 
 pub(super) const NAME: &str = "aarch64-s8-neon";
@@ -67,6 +67,10 @@ impl Kernel for Neon {
 
     fn winograd_input(&self, tile: &WinogradInput<'_>, taps: &mut [i16]) {
         neon_winograd::input(tile, taps);
+    }
+
+    fn winograd_filters(&self, filters: &WinogradFilters<'_>, weights: &mut [i16]) {
+        neon_winograd_filters::filters(filters, weights);
     }
 
     fn winograd_row(&self, row: &WinogradRow<'_>, sums: &mut [i32]) {

@@ -9,6 +9,7 @@
 //! acc[p][o] = bias[o] + sum over r, t, b, k of input[r * row_stride + b * block_stride + (p + t) * 8 + k] * w(r, t, b, o, k)
 //! w(r, t, b, o, k) = weights[((r * n_columns + t) * n_blocks + b) * 64 + o * 8 + k]                         int8, blocks
 //!
+//! weights[i][j][c][o] = (G w(c, o) G')[i][j], w(c, o)[y][x] = filters[((3 y + x) * channels + c / 4 * 4) * 8 + o * 4 + c % 4]
 //! taps[i][j] = (B x B')[i][j]      sums[i][x] = sum over j, c of A[x][j] * values[i][j][c] * weights[i][j][c]
 //! pixel[y][x] = requantize(exact(sum over i of A[y][i] * (sums[i][x] + start(bias) if i = 1)))            Winograd
 //! ```
@@ -18,11 +19,11 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use half::f16;
 use vgg_edge_blob::int4::INPUTS;
 use vgg_edge_blob::requant::requantize;
-use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start};
+use vgg_edge_blob::winograd::{BIAS_TAP, TILE, WINDOW, exact, start, transform};
 
 use super::{
-    CUT_TAPS, F16Strip, GROUP, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradInput, WinogradOutput,
-    WinogradRow,
+    CUT_TAPS, F16Strip, GROUP, Kernel, S4Strip, S8Blocks, S8Output, S8Strip, WinogradFilters, WinogradInput,
+    WinogradOutput, WinogradRow,
 };
 
 pub(super) const NAME: &str = "generic-s8-scalar";
@@ -158,6 +159,25 @@ pub(super) fn s4(strip: &S4Strip<'_>, out: S8Output<'_>) {
         }
     }
     store_sums(0, acc, &out);
+}
+
+/// The taps of filters, for every row that has nothing faster.
+pub(super) fn winograd_filters(filters: &WinogradFilters<'_>, weights: &mut [i16]) {
+    filters.check(weights);
+    let channels = filters.channels;
+    for (c, o) in (0..channels).flat_map(|c| (0..GROUP).map(move |o| (c, o))) {
+        let weight = |y: usize, x: usize| {
+            let quad = (3 * y + x) * channels + c / 4 * 4;
+            i32::from(filters.filters[quad * GROUP + o * 4 + c % 4])
+        };
+        let columns = [0, 1, 2].map(|x| transform([0, 1, 2].map(|y| weight(y, x))));
+        for (row, i) in filters.tap_rows.clone().enumerate() {
+            for (j, tap) in transform(columns.map(|column| column[i])).into_iter().enumerate() {
+                // At most 144 * 128 in magnitude.
+                weights[((WINDOW * row + j) * channels + c) * GROUP + o] = tap as i16;
+            }
+        }
+    }
 }
 
 /// A strip over blocks, for every row that has nothing faster.

@@ -173,6 +173,18 @@ pub(crate) fn winograd_twin(mut model: NewModel) -> NewModel {
     model
 }
 
+/// The same model with Winograd from filters wherever the format has it.
+#[allow(dead_code, reason = "each test program uses a part")]
+pub(crate) fn filters_twin(model: NewModel) -> NewModel {
+    let mut model = winograd_twin(model);
+    for layer in &mut model.layers {
+        if let NewOp::Conv { algorithm: algorithm @ Algorithm::WinogradF43, .. } = &mut layer.op {
+            *algorithm = Algorithm::WinogradF43Filters;
+        }
+    }
+    model
+}
+
 /// The same int8 model with random 4-bit weights in every dense layer, at about the same size of sums.
 #[allow(dead_code, reason = "each test program uses a part")]
 pub(crate) fn int4_twin(r: &mut Random, mut model: NewModel) -> NewModel {
