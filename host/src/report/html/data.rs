@@ -4,6 +4,8 @@
 
 use serde::Serialize;
 
+use super::layers::Main;
+use crate::convert::GateFigures;
 use crate::graph::SchemeBytes;
 use crate::report::Rates;
 

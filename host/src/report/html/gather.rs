@@ -9,7 +9,7 @@ use vgg_edge_engine::kernels;
 use super::data::{
     Accuracy, BoardData, Bytes, Histogram, LayerData, Range, ReportData, Versions, WeightSteps,
 };
-use super::layers::{self, Main};
+use super::layers;
 use super::{Subject, pictures};
 use crate::calibrate::{self, Calibration};
 use crate::eval;
@@ -17,7 +17,7 @@ use crate::plan::{self, BOARDS, Board, Estimate, Sketch};
 use crate::progress::Progress;
 use crate::quantize::{self, Fused, FusedOp};
 use crate::reference::Reference;
-use crate::report::{self, Comparison};
+use crate::report::{self, Comparison, Rates};
 
 /// Bars of a histogram.
 const BARS: usize = 48;
