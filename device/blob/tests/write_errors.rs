@@ -251,7 +251,7 @@ fn transformed_layers_must_fit_their_form() {
     );
     set(&mut new, Algorithm::Direct);
     assert_eq!(refused(new), "layer `layer1`: weights of winograd8-f43, expected those of direct");
-    let mut new = winograd(1, 0);
+    let mut new = winograd(winograd_twin, 1, 0);
     set(&mut new, Algorithm::Winograd8F43);
     assert_eq!(
         refused(new),

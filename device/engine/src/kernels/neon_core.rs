@@ -75,6 +75,17 @@ pub(super) fn factor_s16(factor: i16) -> neon::int16x8_t {
     lanes
 }
 
+/// Four lanes that the compiler knows nothing of.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn opaque_s16(mut lanes: neon::int16x4_t) -> neon::int16x4_t {
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {lanes:v} */", lanes = inout(vreg) lanes, options(pure, nomem, nostack, preserves_flags))
+    };
+    lanes
+}
+
 fn is_in_order_part(midr: u64) -> bool {
     (midr >> 24) as u8 == ARM && IN_ORDER.contains(&((midr >> 4) as u16 & 0xfff))
 }

@@ -65,6 +65,7 @@ unsafe fn rows<const IN_ORDER: bool>(filters: &WinogradFilters<'_>, weights: &mu
 #[target_feature(enable = "neon")]
 #[inline(never)] // the registers are its own
 unsafe fn edge<const IN_ORDER: bool>(filters: &WinogradFilters<'_>, y: usize, place: *mut i16) {
+    let once = factors(1);
     for channel in (0..filters.channels).step_by(TOGETHER) {
         let mut row = [[neon::vdupq_n_s16(0); TOGETHER]; 3];
         for (x, row) in row.iter_mut().enumerate() {
@@ -78,7 +79,7 @@ unsafe fn edge<const IN_ORDER: bool>(filters: &WinogradFilters<'_>, y: usize, pl
             }
         }
         // SAFETY: the caller's promise.
-        unsafe { along::<false, IN_ORDER>(row, place.add(channel * GROUP), filters.channels) };
+        unsafe { along::<false, IN_ORDER>(row, once, place.add(channel * GROUP), filters.channels) };
     }
 }
 
@@ -93,6 +94,9 @@ unsafe fn pair<const FIRST: usize, const UPPER: bool, const LOWER: bool, const I
     place: *mut i16,
 ) {
     let channels = filters.channels;
+    // Rows 1 and 2 have a factor 4, and in order the second one is made with the other sign.
+    let (factor, sign) = (if FIRST == 1 { 4 } else { 1 }, if FIRST == 1 && IN_ORDER { -1 } else { 1 });
+    let (of_upper, of_lower) = (factors(factor), factors(factor * sign));
     let second = if UPPER { WINDOW * channels * GROUP } else { 0 };
     for channel in (0..channels).step_by(TOGETHER) {
         let mut upper = [[neon::vdupq_n_s16(0); TOGETHER]; 3];
@@ -101,34 +105,53 @@ unsafe fn pair<const FIRST: usize, const UPPER: bool, const LOWER: bool, const I
             // SAFETY: `check` found the filters of all channels.
             let [a, b, c] = unsafe { [0, 1, 2].map(|y| load(filters, y, x, channel)) };
             for k in 0..TOGETHER {
-                let (even, odd) = match FIRST {
-                    // Without the factor 4, which is `along`'s: b + (a + c), b - (a + c).
-                    1 => (neon::vmovl_s8(b[k]), neon::vaddl_s8(a[k], c[k])),
-                    _ => (neon::vaddw_s8(neon::vshll_n_s8::<2>(c[k]), a[k]), neon::vshll_n_s8::<1>(b[k])),
+                (upper[x][k], lower[x][k]) = match (FIRST, IN_ORDER) {
+                    (1, true) => {
+                        let sum = neon::vaddl_s8(a[k], c[k]);
+                        (neon::vaddw_s8(sum, b[k]), neon::vsubw_s8(sum, b[k]))
+                    }
+                    (1, false) => plus_minus(neon::vmovl_s8(b[k]), neon::vaddl_s8(a[k], c[k])),
+                    _ => {
+                        let even = neon::vaddw_s8(neon::vshll_n_s8::<2>(c[k]), a[k]);
+                        plus_minus(even, neon::vshll_n_s8::<1>(b[k]))
+                    }
                 };
-                if UPPER {
-                    upper[x][k] = neon::vaddq_s16(even, odd);
-                }
-                if LOWER {
-                    lower[x][k] = neon::vsubq_s16(even, odd);
-                }
             }
         }
         let place = place.wrapping_add(channel * GROUP);
         // SAFETY: the caller's promise.
         unsafe {
-            match (FIRST, UPPER) {
-                (1, true) => along::<true, IN_ORDER>(upper, place, channels),
-                (_, true) => along::<false, IN_ORDER>(upper, place, channels),
-                (_, false) => {}
+            if UPPER {
+                match FIRST {
+                    1 => along::<true, IN_ORDER>(upper, of_upper, place, channels),
+                    _ => along::<false, IN_ORDER>(upper, of_upper, place, channels),
+                }
             }
-            match (FIRST, LOWER) {
-                (1, true) => along::<true, IN_ORDER>(lower, place.add(second), channels),
-                (_, true) => along::<false, IN_ORDER>(lower, place.add(second), channels),
-                (_, false) => {}
+            if LOWER {
+                match FIRST {
+                    1 => along::<true, IN_ORDER>(lower, of_lower, place.add(second), channels),
+                    _ => along::<false, IN_ORDER>(lower, of_lower, place.add(second), channels),
+                }
             }
         }
     }
+}
+
+/// `a + b` and `a - b`.
+#[target_feature(enable = "neon")]
+#[inline]
+fn plus_minus(a: neon::int16x8_t, b: neon::int16x8_t) -> (neon::int16x8_t, neon::int16x8_t) {
+    (neon::vaddq_s16(a, b), neon::vsubq_s16(a, b))
+}
+
+/// 6, 4, 1 and 2 times `factor`, in the four lanes of a half: what [`along`] multiplies by in order.
+#[target_feature(enable = "neon")]
+#[inline]
+fn factors(factor: i16) -> neon::int16x4_t {
+    let values = [6 * factor, 4 * factor, factor, 2 * factor];
+    // SAFETY: four values.
+    let lanes = unsafe { neon::vld1_s16(values.as_ptr()) };
+    neon_core::opaque_s16(lanes)
 }
 
 /// The weights of 4 channels and 8 outputs at row `y` and column `x`.
@@ -149,7 +172,7 @@ unsafe fn load(
     [k0, k1, k2, k3]
 }
 
-/// `G r` along a row, times 4 where `FOUR`: 6 taps of 4 channels, a cache line each.
+/// `G r` along a row, times 4 where `FOUR` or as `factors` says: 6 taps of 4 channels, a cache line each.
 ///
 /// # Safety
 /// Behind `place`, 4 channels of 8 outputs of each of 6 taps, which are `channels` apart.
@@ -157,6 +180,7 @@ unsafe fn load(
 #[inline]
 unsafe fn along<const FOUR: bool, const IN_ORDER: bool>(
     [a, b, c]: [Lanes; 3],
+    factors: neon::int16x4_t,
     place: *mut i16,
     channels: usize,
 ) {
@@ -165,31 +189,32 @@ unsafe fn along<const FOUR: bool, const IN_ORDER: bool>(
         unsafe { neon::vst1q_s16(place.add((tap * channels + k) * GROUP), value) };
     };
     let six = |x: neon::int16x8_t| match (IN_ORDER, FOUR) {
-        (true, true) => neon::vmulq_s16(x, neon_core::factor_s16(24)),
-        (true, false) => neon::vmulq_s16(x, neon_core::factor_s16(6)),
+        (true, _) => neon::vmulq_lane_s16::<0>(x, factors),
         (false, true) => neon::vaddq_s16(neon::vshlq_n_s16::<4>(x), neon::vshlq_n_s16::<3>(x)),
         (false, false) => neon::vaddq_s16(neon::vshlq_n_s16::<2>(x), neon::vshlq_n_s16::<1>(x)),
     };
-    let four = |x: neon::int16x8_t| match FOUR {
-        true => neon::vshlq_n_s16::<4>(x),
-        false => neon::vshlq_n_s16::<2>(x),
+    let four = |x: neon::int16x8_t| match (IN_ORDER, FOUR) {
+        (true, _) => neon::vmulq_lane_s16::<1>(x, factors),
+        (false, true) => neon::vshlq_n_s16::<4>(x),
+        (false, false) => neon::vshlq_n_s16::<2>(x),
     };
     (0..TOGETHER).for_each(|k| store(0, k, six(a[k])));
     (0..TOGETHER).for_each(|k| store(1, k, four(neon::vaddq_s16(b[k], neon::vaddq_s16(a[k], c[k])))));
     (0..TOGETHER).for_each(|k| store(2, k, four(neon::vsubq_s16(b[k], neon::vaddq_s16(a[k], c[k])))));
     // a + 4 c and 2 b, with the factor.
     let even = |k: usize| match (IN_ORDER, FOUR) {
-        (true, true) => neon::vmlaq_s16(neon::vshlq_n_s16::<2>(a[k]), c[k], neon_core::factor_s16(16)),
-        (true, false) => neon::vmlaq_s16(a[k], c[k], neon_core::factor_s16(4)),
+        (true, true) => neon::vmlaq_lane_s16::<1>(neon::vmulq_lane_s16::<2>(a[k], factors), c[k], factors),
+        (true, false) => neon::vmlaq_lane_s16::<1>(a[k], c[k], factors),
         (false, true) => neon::vaddq_s16(neon::vshlq_n_s16::<2>(a[k]), neon::vshlq_n_s16::<4>(c[k])),
         (false, false) => neon::vaddq_s16(a[k], neon::vshlq_n_s16::<2>(c[k])),
     };
-    let odd = |k: usize| match FOUR {
-        true => neon::vshlq_n_s16::<3>(b[k]),
-        false => neon::vaddq_s16(b[k], b[k]),
+    let odd = |k: usize| match (IN_ORDER, FOUR) {
+        (true, _) => neon::vmulq_lane_s16::<3>(b[k], factors),
+        (false, true) => neon::vshlq_n_s16::<3>(b[k]),
+        (false, false) => neon::vaddq_s16(b[k], b[k]),
     };
-    let (even, odd): (Lanes, Lanes) =
-        ([even(0), even(1), even(2), even(3)], [odd(0), odd(1), odd(2), odd(3)]);
+    let even: Lanes = [even(0), even(1), even(2), even(3)];
+    let odd: Lanes = [odd(0), odd(1), odd(2), odd(3)];
     (0..TOGETHER).for_each(|k| store(3, k, neon::vaddq_s16(even[k], odd[k])));
     (0..TOGETHER).for_each(|k| store(4, k, neon::vsubq_s16(even[k], odd[k])));
     (0..TOGETHER).for_each(|k| store(5, k, six(c[k])));
