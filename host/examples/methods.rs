@@ -1,5 +1,4 @@
-//! What a network loses by each way to choose ranges, to round weights and to correct biases, and by each format: a
-//! Markdown table.
+//! What a network loses by each choice of ranges, rounding, bias correction and format: a Markdown table.
 //!
 //! ```text
 //! cargo run --release -p vgg-edge-host --example methods -- CALIB TEST WEIGHTS... [OPTION...]

@@ -1,5 +1,6 @@
-//! Calibration pictures by the answers that f32 gives them: under this rule, another preset's, red and blue swapped, the mean
-//! taken off.
+//! Calibration pictures by the answers that f32 gives them.
+//!
+//! Under this rule, another preset's, with red and blue swapped, with the mean taken off.
 
 use rayon::prelude::*;
 use vgg_edge_blob::ChannelOrder;
